@@ -1,0 +1,5 @@
+export * from './backups.ts'
+export * from './identity.ts'
+export * from './jobs.ts'
+export * from './operators.ts'
+export * from './protection.ts'

@@ -1,0 +1,84 @@
+import { z } from 'zod'
+
+/** Shapes of `JobResult.detail_json`: what an agent answers besides success or failure. Sizes in bytes. */
+
+export const findingSchema = z.object({
+  code: z.string().max(100),
+  severity: z.enum(['info', 'warning', 'error']),
+  message: z.string().max(4000),
+  hint: z.string().max(4000).optional(),
+})
+export type Finding = z.infer<typeof findingSchema>
+
+/** Counts and fingerprints taken while the backup was made. Keys are parts as `show` names them. */
+export const fingerprintSchema = z.object({
+  /** Rows, files, documents ... by part. Exact. */
+  counts: z.record(z.string(), z.number().int().nonnegative()),
+  /** Versions, LSN, encoding ...: printable facts. */
+  facts: z.record(z.string(), z.string()),
+})
+export type Fingerprint = z.infer<typeof fingerprintSchema>
+
+export const backupDetailSchema = z.object({
+  dry_run: z.boolean(),
+  /** What was really made: an incremental may have become a full. */
+  type: z.enum(['full', 'incremental', 'differential']),
+  /** Why it became something else than asked, if it did. */
+  reason: z.string().optional(),
+  read_bytes: z.number(),
+  stored_bytes: z.number(),
+  skipped_bytes: z.number(),
+  resent_bytes: z.number(),
+  chunks: z.number(),
+  chunks_skipped: z.number(),
+  objects: z.number(),
+})
+export type BackupDetail = z.infer<typeof backupDetailSchema>
+
+export const restorePreviewSchema = z.object({
+  /** Things that will be made. */
+  creates: z.array(z.string()),
+  /** Things that exist and will be replaced: what is lost. */
+  replaces: z.array(z.object({ what: z.string(), size_bytes: z.number().optional(), note: z.string().optional() })),
+  bytes: z.number(),
+  findings: z.array(findingSchema),
+})
+export type RestorePreview = z.infer<typeof restorePreviewSchema>
+
+export const restoreDetailSchema = z.object({
+  plan_only: z.boolean(),
+  preview: restorePreviewSchema,
+  written_bytes: z.number(),
+  target: z.string(),
+  checked: z.boolean(),
+})
+export type RestoreDetail = z.infer<typeof restoreDetailSchema>
+
+export const verifyDetailSchema = z.object({
+  valid: z.boolean(),
+  bytes_checked: z.number(),
+  objects_checked: z.number(),
+  /** Codes of what is wrong, with the object's key. */
+  errors: z.array(z.object({ code: z.string(), object: z.string().optional(), message: z.string() })),
+})
+export type VerifyDetail = z.infer<typeof verifyDetailSchema>
+
+export const testRestoreDetailSchema = z.object({
+  valid: z.boolean(),
+  expected: fingerprintSchema,
+  found: fingerprintSchema,
+  findings: z.array(findingSchema),
+  seconds: z.number(),
+})
+export type TestRestoreDetail = z.infer<typeof testRestoreDetailSchema>
+
+export const foundSourceSchema = z.object({
+  engine: z.string(),
+  title: z.string(),
+  facts: z.record(z.string(), z.string()),
+  size_bytes: z.number().optional(),
+  /** Arguments of `holdfast-agent source add NAME` that would protect it. */
+  add: z.array(z.string()),
+  findings: z.array(findingSchema),
+})
+export type FoundSource = z.infer<typeof foundSourceSchema>

@@ -1,0 +1,21 @@
+import { defineConfig } from 'vitest/config'
+
+const project = (name: string, include: string[], testTimeout: number) => ({
+  test: { name, include, testTimeout, hookTimeout: testTimeout, pool: 'forks' as const },
+})
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          ...project('unit', ['{agent,control-plane,shared}/**/*.test.ts'], 20_000).test,
+          exclude: ['**/*.contract.test.ts', '**/node_modules/**'],
+        },
+      },
+      project('contracts', ['{agent,control-plane,shared}/**/*.contract.test.ts'], 120_000),
+      project('stories', ['test/scenarios/**/*.test.ts'], 180_000),
+      project('faults', ['test/fault/**/*.test.ts'], 300_000),
+    ],
+  },
+})
