@@ -222,9 +222,16 @@ export interface RestoreWork {
   /** Everything the backup leans on, itself excluded. */
   leanedOn: BackupRef[];
   targetTenant: string;
+  /** Labels of the host that made the backup: the restoring host's own rule compares them. */
+  originLabels: { [key: string]: string };
 }
 
 export interface RestoreWork_MappingEntry {
+  key: string;
+  value: string;
+}
+
+export interface RestoreWork_OriginLabelsEntry {
   key: string;
   value: string;
 }
@@ -928,6 +935,7 @@ function createBaseRestoreWork(): RestoreWork {
     planOnly: false,
     leanedOn: [],
     targetTenant: "",
+    originLabels: {},
   };
 }
 
@@ -963,6 +971,9 @@ export const RestoreWork: MessageFns<RestoreWork> = {
     if (message.targetTenant !== "") {
       writer.uint32(82).string(message.targetTenant);
     }
+    globalThis.Object.entries(message.originLabels).forEach(([key, value]: [string, string]) => {
+      RestoreWork_OriginLabelsEntry.encode({ key: key as any, value }, writer.uint32(90).fork()).join();
+    });
     return writer;
   },
 
@@ -1062,6 +1073,17 @@ export const RestoreWork: MessageFns<RestoreWork> = {
             message.targetTenant = reader.string();
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            const entry11 = RestoreWork_OriginLabelsEntry.decode(reader, reader.uint32());
+            if (entry11.value !== undefined) {
+              message.originLabels[entry11.key] = entry11.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1127,6 +1149,33 @@ export const RestoreWork: MessageFns<RestoreWork> = {
         : isSet(object.target_tenant)
         ? globalThis.String(object.target_tenant)
         : "",
+      originLabels: isObject(object.originLabels)
+        ? (globalThis.Object.entries(object.originLabels) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : isObject(object.origin_labels)
+        ? (globalThis.Object.entries(object.origin_labels) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
     };
   },
 
@@ -1168,6 +1217,15 @@ export const RestoreWork: MessageFns<RestoreWork> = {
     if (message.targetTenant !== "") {
       obj.targetTenant = message.targetTenant;
     }
+    if (message.originLabels) {
+      const entries = globalThis.Object.entries(message.originLabels) as [string, string][];
+      if (entries.length > 0) {
+        obj.originLabels = {};
+        entries.forEach(([k, v]) => {
+          obj.originLabels[k] = v;
+        });
+      }
+    }
     return obj;
   },
 
@@ -1196,6 +1254,15 @@ export const RestoreWork: MessageFns<RestoreWork> = {
     message.planOnly = object.planOnly ?? false;
     message.leanedOn = object.leanedOn?.map((e) => BackupRef.fromPartial(e)) || [];
     message.targetTenant = object.targetTenant ?? "";
+    message.originLabels = (globalThis.Object.entries(object.originLabels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
     return message;
   },
 };
@@ -1279,6 +1346,93 @@ export const RestoreWork_MappingEntry: MessageFns<RestoreWork_MappingEntry> = {
   },
   fromPartial<I extends Exact<DeepPartial<RestoreWork_MappingEntry>, I>>(object: I): RestoreWork_MappingEntry {
     const message = createBaseRestoreWork_MappingEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseRestoreWork_OriginLabelsEntry(): RestoreWork_OriginLabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const RestoreWork_OriginLabelsEntry: MessageFns<RestoreWork_OriginLabelsEntry> = {
+  encode(message: RestoreWork_OriginLabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RestoreWork_OriginLabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRestoreWork_OriginLabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RestoreWork_OriginLabelsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: RestoreWork_OriginLabelsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RestoreWork_OriginLabelsEntry>, I>>(base?: I): RestoreWork_OriginLabelsEntry {
+    return RestoreWork_OriginLabelsEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RestoreWork_OriginLabelsEntry>, I>>(
+    object: I,
+  ): RestoreWork_OriginLabelsEntry {
+    const message = createBaseRestoreWork_OriginLabelsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
     return message;

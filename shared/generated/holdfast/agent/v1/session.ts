@@ -238,6 +238,8 @@ export interface CancelJob {
 export interface ResultConfirmed {
   jobId: string;
   attempt: number;
+  /** The job is over: what was kept for a further attempt (key, confirmed packs) can go. */
+  final: boolean;
 }
 
 export interface SessionEnded {
@@ -2137,7 +2139,7 @@ export const CancelJob: MessageFns<CancelJob> = {
 };
 
 function createBaseResultConfirmed(): ResultConfirmed {
-  return { jobId: "", attempt: 0 };
+  return { jobId: "", attempt: 0, final: false };
 }
 
 export const ResultConfirmed: MessageFns<ResultConfirmed> = {
@@ -2147,6 +2149,9 @@ export const ResultConfirmed: MessageFns<ResultConfirmed> = {
     }
     if (message.attempt !== 0) {
       writer.uint32(16).uint32(message.attempt);
+    }
+    if (message.final !== false) {
+      writer.uint32(24).bool(message.final);
     }
     return writer;
   },
@@ -2180,6 +2185,14 @@ export const ResultConfirmed: MessageFns<ResultConfirmed> = {
             message.attempt = reader.uint32();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.final = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2200,6 +2213,7 @@ export const ResultConfirmed: MessageFns<ResultConfirmed> = {
         ? globalThis.String(object.job_id)
         : "",
       attempt: isSet(object.attempt) ? globalThis.Number(object.attempt) : 0,
+      final: isSet(object.final) ? globalThis.Boolean(object.final) : false,
     };
   },
 
@@ -2211,6 +2225,9 @@ export const ResultConfirmed: MessageFns<ResultConfirmed> = {
     if (message.attempt !== 0) {
       obj.attempt = Math.round(message.attempt);
     }
+    if (message.final !== false) {
+      obj.final = message.final;
+    }
     return obj;
   },
 
@@ -2221,6 +2238,7 @@ export const ResultConfirmed: MessageFns<ResultConfirmed> = {
     const message = createBaseResultConfirmed();
     message.jobId = object.jobId ?? "";
     message.attempt = object.attempt ?? 0;
+    message.final = object.final ?? false;
     return message;
   },
 };
