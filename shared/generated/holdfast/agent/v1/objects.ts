@@ -31,6 +31,11 @@ export interface SignedRequest {
    * empty: the system's roots.
    */
   serverCertificateSha256: Buffer;
+  /**
+   * For a put: the object is there already with this size and SHA-256 (an earlier put's reply was lost), so nothing has
+   * to be sent and `url` is empty. The agent asks again after a 412; the control plane then asks the store.
+   */
+  alreadyStored: boolean;
 }
 
 export interface SignedRequest_HeadersEntry {
@@ -201,7 +206,14 @@ export const ObjectToPut: MessageFns<ObjectToPut> = {
 };
 
 function createBaseSignedRequest(): SignedRequest {
-  return { method: "", url: "", headers: {}, validSeconds: 0, serverCertificateSha256: Buffer.alloc(0) };
+  return {
+    method: "",
+    url: "",
+    headers: {},
+    validSeconds: 0,
+    serverCertificateSha256: Buffer.alloc(0),
+    alreadyStored: false,
+  };
 }
 
 export const SignedRequest: MessageFns<SignedRequest> = {
@@ -220,6 +232,9 @@ export const SignedRequest: MessageFns<SignedRequest> = {
     }
     if (message.serverCertificateSha256.length !== 0) {
       writer.uint32(42).bytes(message.serverCertificateSha256);
+    }
+    if (message.alreadyStored !== false) {
+      writer.uint32(48).bool(message.alreadyStored);
     }
     return writer;
   },
@@ -280,6 +295,14 @@ export const SignedRequest: MessageFns<SignedRequest> = {
             message.serverCertificateSha256 = Buffer.from(reader.bytes());
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.alreadyStored = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -320,6 +343,11 @@ export const SignedRequest: MessageFns<SignedRequest> = {
         : isSet(object.server_certificate_sha256)
         ? Buffer.from(bytesFromBase64(object.server_certificate_sha256))
         : Buffer.alloc(0),
+      alreadyStored: isSet(object.alreadyStored)
+        ? globalThis.Boolean(object.alreadyStored)
+        : isSet(object.already_stored)
+        ? globalThis.Boolean(object.already_stored)
+        : false,
     };
   },
 
@@ -346,6 +374,9 @@ export const SignedRequest: MessageFns<SignedRequest> = {
     if (message.serverCertificateSha256.length !== 0) {
       obj.serverCertificateSha256 = base64FromBytes(message.serverCertificateSha256);
     }
+    if (message.alreadyStored !== false) {
+      obj.alreadyStored = message.alreadyStored;
+    }
     return obj;
   },
 
@@ -367,6 +398,7 @@ export const SignedRequest: MessageFns<SignedRequest> = {
     );
     message.validSeconds = object.validSeconds ?? 0;
     message.serverCertificateSha256 = object.serverCertificateSha256 ?? Buffer.alloc(0);
+    message.alreadyStored = object.alreadyStored ?? false;
     return message;
   },
 };
