@@ -52,6 +52,7 @@ export const ERRORS = {
   certificate_superseded: row('PERMISSION_DENIED', 403),
   agent_suspended: row('PERMISSION_DENIED', 403),
   clock_skew: row('FAILED_PRECONDITION', 412),
+  control_plane_unreachable: row('UNAVAILABLE', 503, true),
   protocol_unsupported: row('FAILED_PRECONDITION', 426),
   restore_not_allowed: row('PERMISSION_DENIED', 403),
   // sessions and jobs
