@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { open, rename, rm } from 'node:fs/promises'
+import { link, open, rename, rm } from 'node:fs/promises'
 import path from 'node:path'
 
 /**
@@ -7,6 +7,24 @@ import path from 'node:path'
  * renamed, and its folder synced too (a rename alone is not durable: fsync(2), rename(2)).
  */
 export async function writeDurably(file: string, content: string | Buffer, mode = 0o600): Promise<void> {
+  await putInPlace(file, content, mode, (draft) => rename(draft, file))
+}
+
+/** The same, but what is there already stays: false then. Of several that create it at once, one wins. */
+export async function createDurably(file: string, content: string | Buffer, mode = 0o600): Promise<boolean> {
+  let created = true
+  await putInPlace(file, content, mode, async (draft) => {
+    // link, not rename: it fails when the name is taken
+    await link(draft, file).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error
+      created = false
+    })
+    await rm(draft, { force: true })
+  })
+  return created
+}
+
+async function putInPlace(file: string, content: string | Buffer, mode: number, place: (draft: string) => Promise<void>) {
   const draft = `${file}.${randomUUID()}.draft`
   try {
     const handle = await open(draft, 'wx', mode)
@@ -16,7 +34,7 @@ export async function writeDurably(file: string, content: string | Buffer, mode 
     } finally {
       await handle.close()
     }
-    await rename(draft, file)
+    await place(draft)
   } catch (error) {
     await rm(draft, { force: true })
     throw error

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs'
 import { lstat, open } from 'node:fs/promises'
 import { z } from 'zod'
-import { createFileDurably, writeFileDurably } from '../../../shared/durable-file.ts'
+import { createDurably, writeDurably } from '../../../shared/durable-file.ts'
 import { HoldfastError } from '../../../shared/errors.ts'
 
 const keyringSchema = z.strictObject({
@@ -44,8 +44,8 @@ async function readOwnFile(path: string): Promise<string | null> {
 /** `create` never replaces: of two control planes that start at once on a shared folder, both use the first one's key. */
 export async function writeKeyringFile(path: string, file: KeyringFile, how: 'create' | 'replace'): Promise<void> {
   const text = `${JSON.stringify(file, null, 2)}\n`
-  if (how === 'create') await createFileDurably(path, text, 0o600)
-  else await writeFileDurably(path, text, 0o600)
+  if (how === 'create') await createDurably(path, text)
+  else await writeDurably(path, text)
 }
 
 function json(text: string): unknown {
