@@ -1,0 +1,18 @@
+import { HoldfastError } from '../../shared/errors.ts'
+import type { Engine } from './engine.ts'
+
+/** Every engine of the product, one line each. The configuration of a source is checked by `engine.config` before use. */
+const ENGINES: readonly Engine[] = []
+
+export function engineKinds(): string[] {
+  return ENGINES.map((engine) => engine.kind)
+}
+
+export function engineFor(kind: string): Engine {
+  const engine = ENGINES.find((candidate) => candidate.kind === kind)
+  if (engine) return engine
+  throw new HoldfastError('not_supported', `engine ${JSON.stringify(kind)} is not known`, {
+    hint: `Use one of: ${engineKinds().join(', ')}.`,
+    context: { kinds: engineKinds() },
+  })
+}
