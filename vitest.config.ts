@@ -9,7 +9,11 @@ export default defineConfig({
     projects: [
       {
         test: {
-          ...project('unit', ['{agent,control-plane,shared}/**/*.test.ts'], 20_000).test,
+          ...project(
+            'unit',
+            ['{agent,control-plane,shared}/**/*.test.ts', 'test/{harness,run}/**/*.test.ts', 'deploy/**/*.test.ts'],
+            20_000,
+          ).test,
           exclude: ['**/*.contract.test.ts', '**/node_modules/**'],
         },
       },

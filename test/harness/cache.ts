@@ -1,12 +1,21 @@
-import { randomUUID } from 'node:crypto'
 import { appendFileSync, existsSync } from 'node:fs'
 import { mkdir, rename, rm } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 
-/** Servers and tools for tests are kept here between runs, one folder NAME-VERSION each, outside the repository. */
-export const cacheRoot = process.env.HOLDFAST_TEST_CACHE ?? path.join(homedir(), '.cache', 'holdfast-test')
+/**
+ * Servers and tools for tests are kept here between runs, one folder NAME-VERSION each, outside the repository. Root's is
+ * not under its home: servers that refuse root run as another user, who may not enter that.
+ */
+export const cacheRoot =
+  process.env.HOLDFAST_TEST_CACHE ??
+  (process.getuid?.() === 0 ? '/var/cache/holdfast-test' : path.join(homedir(), '.cache', 'holdfast-test'))
+
+/** Whether a part is in the cache already. */
+export function isCached(name: string, version: string): boolean {
+  return existsSync(path.join(cacheRoot, `${name}-${version}`))
+}
 
 /**
  * The folder of a part, made once: `make` fills a temporary folder that is then renamed, so that a half-made part is
@@ -15,11 +24,10 @@ export const cacheRoot = process.env.HOLDFAST_TEST_CACHE ?? path.join(homedir(),
 export async function cached(name: string, version: string, make: (folder: string) => Promise<void>): Promise<string> {
   const final = path.join(cacheRoot, `${name}-${version}`)
   if (existsSync(final)) return final
-  await mkdir(cacheRoot, { recursive: true, mode: 0o755 })
-  const lock = await exclusive(path.join(cacheRoot, `${name}-${version}.lock`))
-  try {
+  return exclusively(path.join(cacheRoot, `${name}-${version}.lock`), async () => {
     if (existsSync(final)) return final
-    const draft = `${final}.${randomUUID()}`
+    const draft = `${final}.draft`
+    await rm(draft, { recursive: true, force: true }) // a maker that was killed
     await mkdir(draft)
     try {
       await make(draft)
@@ -29,16 +37,35 @@ export async function cached(name: string, version: string, make: (folder: strin
       throw error
     }
     return final
+  })
+}
+
+const waiting = new Map<string, Promise<unknown>>()
+
+/**
+ * One at a time, in this process and beside others, by a lock that the kernel gives back when the process ends: SQLite's own
+ * on an empty database. A wait for another process blocks this whole one, at most 20 minutes.
+ */
+export function exclusively<T>(file: string, work: () => Promise<T>): Promise<T> {
+  // Without the queue a second caller in this process would block the event loop that the first one needs to finish.
+  const before = waiting.get(file) ?? Promise.resolve()
+  const turn = before.then(
+    () => locked(file, work),
+    () => locked(file, work),
+  )
+  waiting.set(file, turn)
+  return turn
+}
+
+async function locked<T>(file: string, work: () => Promise<T>): Promise<T> {
+  await mkdir(path.dirname(file), { recursive: true, mode: 0o755 })
+  const lock = new DatabaseSync(file, { timeout: 20 * 60 * 1000 })
+  try {
+    lock.exec('begin exclusive')
+    return await work()
   } finally {
     lock.close()
   }
-}
-
-/** A lock that the kernel gives back when the process ends: SQLite's own on an empty database. Waits up to 20 minutes. */
-async function exclusive(file: string): Promise<DatabaseSync> {
-  const db = new DatabaseSync(file, { timeout: 20 * 60 * 1000 })
-  db.exec('begin exclusive')
-  return db
 }
 
 export type Cost =
