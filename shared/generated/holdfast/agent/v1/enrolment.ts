@@ -52,16 +52,25 @@ export interface EnrollResponse {
 
 export interface ChallengeRequest {
   chainPem: string;
+  /**
+   * Unix seconds by the agent's clock. Also called by an agent that cannot accept the server's certificate
+   * because of its times, so that both sides name the difference.
+   */
+  clockSeconds: bigint;
 }
 
 export interface ChallengeResponse {
   nonce: Buffer;
+  clockSeconds: bigint;
 }
 
 export interface RenewLateRequest {
   chainPem: string;
   nonce: Buffer;
-  /** Over the nonce, by the key of the presented certificate. */
+  /**
+   * ECDSA with SHA-256 (DER) by the key of the presented certificate, over the text `holdfast late renewal 1`, a zero byte
+   * and the nonce, so that it can pass for nothing else that this key signs.
+   */
   signature: Buffer;
   csrPem: string;
 }
@@ -586,13 +595,19 @@ export const EnrollResponse: MessageFns<EnrollResponse> = {
 };
 
 function createBaseChallengeRequest(): ChallengeRequest {
-  return { chainPem: "" };
+  return { chainPem: "", clockSeconds: 0n };
 }
 
 export const ChallengeRequest: MessageFns<ChallengeRequest> = {
   encode(message: ChallengeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.chainPem !== "") {
       writer.uint32(10).string(message.chainPem);
+    }
+    if (message.clockSeconds !== 0n) {
+      if (BigInt.asIntN(64, message.clockSeconds) !== message.clockSeconds) {
+        throw new globalThis.Error("value provided for field message.clockSeconds of type int64 too large");
+      }
+      writer.uint32(16).int64(message.clockSeconds);
     }
     return writer;
   },
@@ -618,6 +633,14 @@ export const ChallengeRequest: MessageFns<ChallengeRequest> = {
             message.chainPem = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.clockSeconds = reader.int64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -637,6 +660,11 @@ export const ChallengeRequest: MessageFns<ChallengeRequest> = {
         : isSet(object.chain_pem)
         ? globalThis.String(object.chain_pem)
         : "",
+      clockSeconds: isSet(object.clockSeconds)
+        ? BigInt(object.clockSeconds)
+        : isSet(object.clock_seconds)
+        ? BigInt(object.clock_seconds)
+        : 0n,
     };
   },
 
@@ -644,6 +672,9 @@ export const ChallengeRequest: MessageFns<ChallengeRequest> = {
     const obj: any = {};
     if (message.chainPem !== "") {
       obj.chainPem = message.chainPem;
+    }
+    if (message.clockSeconds !== 0n) {
+      obj.clockSeconds = message.clockSeconds.toString();
     }
     return obj;
   },
@@ -654,18 +685,27 @@ export const ChallengeRequest: MessageFns<ChallengeRequest> = {
   fromPartial<I extends Exact<DeepPartial<ChallengeRequest>, I>>(object: I): ChallengeRequest {
     const message = createBaseChallengeRequest();
     message.chainPem = object.chainPem ?? "";
+    message.clockSeconds = (object.clockSeconds !== undefined && object.clockSeconds !== null)
+      ? BigInt(object.clockSeconds)
+      : 0n;
     return message;
   },
 };
 
 function createBaseChallengeResponse(): ChallengeResponse {
-  return { nonce: Buffer.alloc(0) };
+  return { nonce: Buffer.alloc(0), clockSeconds: 0n };
 }
 
 export const ChallengeResponse: MessageFns<ChallengeResponse> = {
   encode(message: ChallengeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.nonce.length !== 0) {
       writer.uint32(10).bytes(message.nonce);
+    }
+    if (message.clockSeconds !== 0n) {
+      if (BigInt.asIntN(64, message.clockSeconds) !== message.clockSeconds) {
+        throw new globalThis.Error("value provided for field message.clockSeconds of type int64 too large");
+      }
+      writer.uint32(16).int64(message.clockSeconds);
     }
     return writer;
   },
@@ -691,6 +731,14 @@ export const ChallengeResponse: MessageFns<ChallengeResponse> = {
             message.nonce = Buffer.from(reader.bytes());
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.clockSeconds = reader.int64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -704,13 +752,23 @@ export const ChallengeResponse: MessageFns<ChallengeResponse> = {
   },
 
   fromJSON(object: any): ChallengeResponse {
-    return { nonce: isSet(object.nonce) ? Buffer.from(bytesFromBase64(object.nonce)) : Buffer.alloc(0) };
+    return {
+      nonce: isSet(object.nonce) ? Buffer.from(bytesFromBase64(object.nonce)) : Buffer.alloc(0),
+      clockSeconds: isSet(object.clockSeconds)
+        ? BigInt(object.clockSeconds)
+        : isSet(object.clock_seconds)
+        ? BigInt(object.clock_seconds)
+        : 0n,
+    };
   },
 
   toJSON(message: ChallengeResponse): unknown {
     const obj: any = {};
     if (message.nonce.length !== 0) {
       obj.nonce = base64FromBytes(message.nonce);
+    }
+    if (message.clockSeconds !== 0n) {
+      obj.clockSeconds = message.clockSeconds.toString();
     }
     return obj;
   },
@@ -721,6 +779,9 @@ export const ChallengeResponse: MessageFns<ChallengeResponse> = {
   fromPartial<I extends Exact<DeepPartial<ChallengeResponse>, I>>(object: I): ChallengeResponse {
     const message = createBaseChallengeResponse();
     message.nonce = object.nonce ?? Buffer.alloc(0);
+    message.clockSeconds = (object.clockSeconds !== undefined && object.clockSeconds !== null)
+      ? BigInt(object.clockSeconds)
+      : 0n;
     return message;
   },
 };
