@@ -2,7 +2,7 @@ import { HoldfastError } from '../../shared/errors.ts'
 import type { Engine } from './engine.ts'
 
 /** Every engine of the product, one line each. The configuration of a source is checked by `engine.config` before use. */
-const ENGINES: readonly Engine[] = []
+const ENGINES: Engine[] = []
 
 export function engineKinds(): string[] {
   return ENGINES.map((engine) => engine.kind)
@@ -15,4 +15,14 @@ export function engineFor(kind: string): Engine {
     hint: `Use one of: ${engineKinds().join(', ')}.`,
     context: { kinds: engineKinds() },
   })
+}
+
+/** Adds one for this process: the fake engine, by tests. A kind that is there already throws `already_exists`. */
+export function registerEngine(engine: Engine): void {
+  if (engineKinds().includes(engine.kind)) {
+    throw new HoldfastError('already_exists', `engine ${JSON.stringify(engine.kind)} is registered already`, {
+      hint: 'Give the engine a kind of its own.',
+    })
+  }
+  ENGINES.push(engine)
 }
