@@ -14,11 +14,3 @@ export function requireSignable(key: string, object: Described): void {
     hint: `An object has at most ${MAX_OBJECT_BYTES} bytes and a SHA-256 of 32 bytes.`,
   })
 }
-
-/** After a put found the name taken: what lies there is what was to be put, or `object_conflict`. */
-export function sameOrConflict(key: string, wanted: Described, there: Described): void {
-  if (there.size === wanted.size && there.sha256.equals(wanted.sha256)) return
-  throw new HoldfastError('object_conflict', `object ${key} is there already with other bytes (${there.size} of them)`, {
-    hint: 'Objects are never replaced. Find out who wrote it: two writers must not share a backup folder.',
-  })
-}

@@ -18,21 +18,3 @@ export function requireRange(key: string, options: { offset?: number; length?: n
     hint: `Ask for 1 to ${MAX_OBJECT_BYTES} bytes from an offset of 0 or more.`,
   })
 }
-
-/** An object that ends before the range does: whoever wrote the range knew a longer one. */
-export function tooShort(key: string, size: number | null, range: ByteRange): HoldfastError {
-  const found = size === null ? 'ends earlier' : `has ${size} bytes`
-  return new HoldfastError(
-    'object_damaged',
-    `object ${key} ${found}, ${range.length ?? 'the rest'} from ${range.offset} were asked for`,
-    {
-      hint: 'The object is shorter than its backup says. Run verify on the backup, and restore from another copy.',
-    },
-  )
-}
-
-export function tooLargeToHold(key: string, size: number): HoldfastError {
-  return new HoldfastError('too_large', `object ${key} has ${size} bytes, more than ${MAX_OBJECT_BYTES}`, {
-    hint: 'No object of a backup is that large; something else wrote it. Read it by getStream if it is wanted.',
-  })
-}

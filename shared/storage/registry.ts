@@ -34,19 +34,24 @@ export async function openTarget(config: TargetConfig, options: OpenOptions = {}
 
 /**
  * Opens a store without a control plane, with the host's own credentials: a path, `file://` or `s3://bucket/prefix` (region and
- * endpoint as AWS's own settings say). A folder that is missing is made only with `create`.
+ * endpoint as AWS's own settings say, or `?region=...&endpoint=...&force_path_style=true` behind it). A folder that is missing is made only with `create`.
  */
 export async function openStore(url: string, options: { create?: boolean; clock?: Clock } = {}): Promise<StorageTarget> {
   const { create = false, clock = systemClock } = options
   const name = 'store'
-  const s3 = /^s3:\/\/([^/?#]+)(?:\/([^?#]*?))?\/?$/.exec(url)
-  if (s3) {
-    const config = parseTargetConfig(name, { kind: 's3', bucket: s3[1], ...(s3[2] ? { prefix: s3[2] } : {}) })
-    if (config.kind === 's3') return openS3(config, { name, clock })
-  }
+  if (url.startsWith('s3://')) return openTarget(fromS3Url(url), { name, clock })
   if (url.startsWith('file://')) return openLocal(fromFileUrl(url), { name, clock, create })
   if (url === '' || /^[a-z][a-z0-9+.-]*:\/\//i.test(url)) throw unknownStore(url)
   return openLocal(path.resolve(url), { name, clock, create })
+}
+
+function fromS3Url(url: string): TargetConfig {
+  const [place = '', query = ''] = url.slice('s3://'.length).split('?')
+  const [bucket = '', ...prefix] = place.replace(/\/$/, '').split('/')
+  const settings: Record<string, unknown> = Object.fromEntries(new URLSearchParams(query))
+  if (settings.force_path_style) settings.force_path_style = settings.force_path_style === 'true'
+  if (prefix.length > 0) settings.prefix = prefix.join('/')
+  return parseTargetConfig('store', { ...settings, kind: 's3', bucket })
 }
 
 function fromFileUrl(url: string): string {

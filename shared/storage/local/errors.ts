@@ -1,14 +1,9 @@
 import { HoldfastError } from '../../errors.ts'
+import { objectMissing } from '../object-errors.ts'
 
 /** The system's error code (`ENOENT` ...) of a thrown value, if it has one. */
 export function systemCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
-}
-
-export function missing(what: string): HoldfastError {
-  return new HoldfastError('object_missing', `object ${what} is not there`, {
-    hint: 'It was removed or never stored. Run validate on its backup, and restore from another copy.',
-  })
 }
 
 /** A file system's error as ours. `what` names the object or the folder. */
@@ -19,7 +14,7 @@ export function fromSystem(error: unknown, what: string): Error {
   switch (code) {
     case 'ENOENT':
     case 'ENOTDIR':
-      return missing(what)
+      return objectMissing(`object ${what}`)
     case 'ENOSPC':
     case 'EDQUOT':
       return new HoldfastError('disk_full', `the disk of the storage target is full while writing ${what}`, {

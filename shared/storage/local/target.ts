@@ -6,8 +6,9 @@ import type { Readable } from 'node:stream'
 import type { Clock } from '../../clock.ts'
 import { HoldfastError } from '../../errors.ts'
 import { requireKey, requirePrefix } from '../key.ts'
-import { requireSignable, sameOrConflict } from '../put-rules.ts'
-import { requireRange, tooLargeToHold, tooShort } from '../range.ts'
+import { objectMissing, sameOrConflict, tooLargeToHold, tooShort } from '../object-errors.ts'
+import { requireSignable } from '../put-rules.ts'
+import { requireRange } from '../range.ts'
 import {
   type ListedObject,
   MAX_OBJECT_BYTES,
@@ -18,7 +19,7 @@ import {
 } from '../target.ts'
 import { type LocalSigner, signLocalAddress } from './address.ts'
 import { checksumOf, forgetChecksum, hashOf, noteChecksum } from './checksums.ts'
-import { fromSystem, missing, notOurs, systemCode } from './errors.ts'
+import { fromSystem, notOurs, systemCode } from './errors.ts'
 import { locate } from './paths.ts'
 import { type Placement, place } from './place.ts'
 import { probeLocal } from './probe.ts'
@@ -215,7 +216,7 @@ export class LocalTarget implements StorageTarget {
     const found = await object.stat()
     if (found.isFile()) return object
     await object.close()
-    throw found.isDirectory() ? missing(key) : notOurs(key)
+    throw found.isDirectory() ? objectMissing(`object ${key}`) : notOurs(key)
   }
 
   async #run<T>(key: string, work: () => Promise<T>): Promise<T> {

@@ -1,6 +1,6 @@
 import { S3ServiceException } from '@aws-sdk/client-s3'
 import { HoldfastError } from '../../errors.ts'
-import { missing } from '../local/errors.ts'
+import { objectMissing } from '../object-errors.ts'
 
 /** A put found the name taken (412). Not yet an error: the caller looks whether it was its own. */
 export const isTaken = (error: unknown): boolean => statusOf(error) === 412
@@ -52,7 +52,7 @@ export function fromS3(error: unknown, what: string): Error {
       context,
     })
   }
-  if (status === 404) return missing(what)
+  if (status === 404) return objectMissing(what)
   if (status === 403 || status === 401) {
     return new HoldfastError('target_denied', `the service denies ${say}`, {
       hint: 'Allow s3:GetObject, PutObject, DeleteObject, ListBucket, and with versions DeleteObjectVersion and ListBucketVersions.',

@@ -90,15 +90,19 @@ async function refusesOtherBodies(
       signal,
     }).catch(() => {
       signal?.throwIfAborted()
-      throw new HoldfastError('target_unreachable', `no answer from bucket ${place.bucket} at a signed address`, {
-        hint: 'The control plane reaches the service otherwise: look at proxies between them.',
-      })
+      throw noAnswer(place)
     })
     await answer.body?.cancel()
     if (answer.ok) return false
-    if (answer.status >= 500) throw fromS3(new Error(`status ${answer.status}`), `a signed address of bucket ${place.bucket}`)
+    if (answer.status >= 500) throw noAnswer(place)
   }
   return true
+}
+
+function noAnswer(place: S3Place): HoldfastError {
+  return new HoldfastError('target_unreachable', `no good answer from bucket ${place.bucket} at a signed address`, {
+    hint: 'The service answers other calls: look at proxies on the way and at the state of the service.',
+  })
 }
 
 async function isListed(place: S3Place, key: string, signal?: AbortSignal): Promise<boolean> {

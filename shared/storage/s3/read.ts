@@ -3,7 +3,8 @@ import { GetObjectCommand, type GetObjectCommandOutput, HeadObjectCommand, ListO
 import { backoffMs } from '../../backoff.ts'
 import { HoldfastError } from '../../errors.ts'
 import { isKey } from '../key.ts'
-import { type ByteRange, tooLargeToHold, tooShort } from '../range.ts'
+import { tooLargeToHold, tooShort } from '../object-errors.ts'
+import type { ByteRange } from '../range.ts'
 import { type ListedObject, MAX_OBJECT_BYTES, type ObjectHead } from '../target.ts'
 import type { S3Place } from './client.ts'
 import { fromS3, isAbsent, statusOf } from './errors.ts'
@@ -64,7 +65,11 @@ async function getOnce(place: S3Place, key: string, range: ByteRange | null, sig
   }
   if (received > MAX_OBJECT_BYTES) throw tooLargeToHold(key, size)
   // fewer bytes than the answer announced: cut on the way. Fewer announced than asked for: the object is short
-  if (received !== size) throw new Error(`${received} bytes of ${size} came`)
+  if (received !== size) {
+    throw new HoldfastError('target_unreachable', `${received} of ${size} bytes of ${nameOf(place, key)} came`, {
+      hint: 'The connection to the service broke; it is tried again.',
+    })
+  }
   if (range && size < expected) throw tooShort(key, null, range)
   return Buffer.concat(pieces, received)
 }

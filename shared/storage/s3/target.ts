@@ -32,6 +32,8 @@ const UNKNOWN: TargetFacts = {
   region: null,
 }
 
+const VERSIONING_KNOWN_MS = 60_000
+
 export async function openS3(config: S3Config, options: S3Options): Promise<StorageTarget> {
   return new S3Target(config, options)
 }
@@ -42,7 +44,7 @@ class S3Target implements StorageTarget {
   readonly kind = 's3'
   #facts: TargetFacts
   readonly #place: S3Place
-  #versioned: Promise<boolean> | null = null
+  #versioned: { readonly answer: boolean; readonly atMs: number } | null = null
 
   constructor(config: S3Config, options: S3Options) {
     this.name = options.name
@@ -119,13 +121,18 @@ class S3Target implements StorageTarget {
   async remove(key: string, signal?: AbortSignal): Promise<void> {
     requireKey(key)
     signal?.throwIfAborted()
-    // asked once: a bucket that ever kept versions never stops having them
-    this.#versioned ??= keepsVersions(this.#place)
-    const versioned = await this.#versioned.catch((error: unknown) => {
-      this.#versioned = null
-      throw error
-    })
+    const versioned = await this.#keepsVersions(signal)
     await takeAway(this.#place, key, versioned, signal)
+  }
+
+  /** A bucket that ever kept versions goes on having them; one that keeps none may be told to at any time. */
+  async #keepsVersions(signal?: AbortSignal): Promise<boolean> {
+    const known = this.#versioned
+    const nowMs = this.#place.clock.monotonicMs()
+    if (known && (known.answer || nowMs - known.atMs < VERSIONING_KNOWN_MS)) return known.answer
+    const answer = await keepsVersions(this.#place, signal)
+    this.#versioned = { answer, atMs: nowMs }
+    return answer
   }
 
   async probe(signal?: AbortSignal): Promise<TargetFacts> {
