@@ -38,6 +38,7 @@ export const ERRORS = {
   ambiguous: row('INVALID_ARGUMENT', 400),
   already_exists: row('ALREADY_EXISTS', 409),
   conflict: row('ABORTED', 409),
+  idempotency_mismatch: row('INVALID_ARGUMENT', 422),
   too_large: row('RESOURCE_EXHAUSTED', 413),
   rate_limited: row('RESOURCE_EXHAUSTED', 429, true),
   // who may do what

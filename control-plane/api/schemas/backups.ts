@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { backupId, bytes, findingView, jobId, line, name, page, pageQuery, part, sourceName, time } from './common.ts'
+import { jobPage, jobView } from './jobs.ts'
 
 export const backupType = z.enum(['full', 'incremental', 'differential'])
 export const backupStatus = z.enum(['running', 'good', 'failed', 'expired'])
@@ -64,6 +65,9 @@ export const startBackupBody = z
   })
   .meta({ id: 'StartBackup' })
 export type StartBackup = z.infer<typeof startBackupBody>
+
+/** One source asked for: its job. Several or all: a list, a job a source. */
+export const startedBackups = z.union([jobView, jobPage])
 
 export const backupQuery = z.strictObject({
   ...pageQuery,

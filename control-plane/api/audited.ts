@@ -1,0 +1,76 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Api } from './app.ts'
+import { isReplay } from './idempotency.ts'
+import { actorOf } from './operations.ts'
+
+export interface AuditEvent {
+  /** key:NAME, agent:NAME, control-plane, anonymous:ADDRESS */
+  readonly actor: string
+  readonly action: string
+  readonly subject: string
+  readonly outcome: 'done' | 'refused' | 'failed'
+  readonly detail: Readonly<Record<string, unknown>>
+}
+
+export interface AuditSink {
+  /** In a transaction of its own: what was refused is recorded although everything else rolled back. */
+  record(event: AuditEvent): Promise<void>
+}
+
+/** Longest request body that is kept in the trail as it was sent. */
+const MAX_REQUEST_CHARACTERS = 4000
+const recorded = new WeakSet<FastifyRequest>()
+
+/**
+ * Records before the answer leaves: every call of a route with an action, and every refusal of any route. An answer that
+ * cannot be recorded is not given.
+ */
+export function recordInAudit(app: Api, sink: AuditSink): void {
+  app.addHook('onSend', async (request, reply, payload) => {
+    const action = actionOf(request, reply)
+    if (action === null || recorded.has(request) || isReplay(request)) return
+    // once: when this throws, the answer that says so passes here as well
+    recorded.add(request)
+    await sink.record({
+      actor: request.caller ? actorOf(request.caller) : `anonymous:${request.ip}`,
+      action,
+      subject: subjectOf(request),
+      outcome: outcomeOf(reply.statusCode),
+      detail: { address: request.ip, status: reply.statusCode, ...problemCode(reply, payload), ...asked(request) },
+    })
+  })
+}
+
+function actionOf(request: FastifyRequest, reply: FastifyReply): string | null {
+  const { access } = request.routeOptions.config
+  if (!access) return null
+  if (access.action !== null && reply.statusCode !== 429) return access.action
+  const refused = reply.statusCode === 401 || reply.statusCode === 403
+  return refused ? `${request.method} ${request.routeOptions.url ?? ''}` : null
+}
+
+function outcomeOf(status: number): AuditEvent['outcome'] {
+  if (status < 400) return 'done'
+  return status < 500 ? 'refused' : 'failed'
+}
+
+function subjectOf(request: FastifyRequest): string {
+  const params = (request.params ?? {}) as { id?: string; name?: string }
+  const body = (request.body ?? {}) as { name?: unknown; sources?: unknown; all?: unknown; recipient?: unknown }
+  const named = [params.id, params.name, body.name, body.recipient].find((value) => typeof value === 'string')
+  if (typeof named === 'string') return named.slice(0, 200)
+  if (Array.isArray(body.sources)) return body.sources.join(',').slice(0, 200)
+  return body.all === true ? 'all' : '-'
+}
+
+function problemCode(reply: FastifyReply, payload: unknown): { code?: unknown } {
+  if (reply.statusCode < 400 || typeof payload !== 'string') return {}
+  return { code: (JSON.parse(payload) as { code?: unknown }).code }
+}
+
+/** No body of this API holds a secret; only of callers we know, so that strangers cannot fill the trail. */
+function asked(request: FastifyRequest): { request?: unknown } {
+  if (!request.caller || !request.body) return {}
+  const text = JSON.stringify(request.body)
+  return { request: text.length <= MAX_REQUEST_CHARACTERS ? request.body : `${text.slice(0, MAX_REQUEST_CHARACTERS)} ...` }
+}

@@ -1,0 +1,81 @@
+import { type Api, callerOf, documented, idempotencyHeaders } from '../app.ts'
+import { requireRole } from '../authenticate.ts'
+import { pageAnswer, pageRequest } from '../cursor.ts'
+import type { Operations } from '../operations.ts'
+import {
+  agentPage,
+  agentParams,
+  agentQuery,
+  agentView,
+  invitationView,
+  inviteBody,
+  revokeBody,
+  sourcePage,
+  sourceQuery,
+} from '../schemas/agents.ts'
+import { jobView } from '../schemas/jobs.ts'
+
+export function agentRoutes(app: Api, operations: Operations): void {
+  app.get(
+    '/api/v1/agents',
+    {
+      schema: documented('agents', 'listAgents', 'Hosts that enrolled', {
+        querystring: agentQuery,
+        response: { 200: agentPage },
+      }),
+    },
+    async (request) => pageAnswer(await operations.listAgents(callerOf(request), request.query, pageRequest(request.query))),
+  )
+  app.post(
+    '/api/v1/agents/invitations',
+    {
+      schema: documented('agents', 'inviteAgent', 'A token with which one host can enrol, once', {
+        headers: idempotencyHeaders,
+        body: inviteBody,
+        response: { 201: invitationView },
+      }),
+    },
+    async (request, reply) => {
+      const by = callerOf(request)
+      // it takes an identity away, as revoking does
+      if (request.body.replace) requireRole(by, 'admin')
+      return reply.code(201).send(await operations.inviteAgent(by, request.body))
+    },
+  )
+  app.post(
+    '/api/v1/agents/:name/revoke',
+    {
+      schema: documented('agents', 'revokeAgent', 'Refuse an agent from now on; its backups remain', {
+        headers: idempotencyHeaders,
+        params: agentParams,
+        body: revokeBody,
+        response: { 200: agentView },
+      }),
+    },
+    async (request) => operations.revokeAgent(callerOf(request), request.params.name, request.body.reason),
+  )
+  app.post(
+    '/api/v1/agents/:name/discover',
+    {
+      schema: documented('agents', 'discover', 'Look what is on a host that could be backed up', {
+        headers: idempotencyHeaders,
+        params: agentParams,
+        response: { 202: jobView },
+      }),
+    },
+    async (request, reply) => {
+      const job = await operations.discover(callerOf(request), request.params.name)
+      return reply.code(202).header('location', `/api/v1/jobs/${job.id}`).send(job)
+    },
+  )
+  app.get(
+    '/api/v1/sources',
+    {
+      schema: documented('agents', 'listSources', 'What agents can back up', {
+        querystring: sourceQuery,
+        response: { 200: sourcePage },
+      }),
+    },
+    async (request) => pageAnswer(await operations.listSources(callerOf(request), request.query, pageRequest(request.query))),
+  )
+}
