@@ -35,6 +35,8 @@ CREATE TABLE "backups" (
 	"test_restored_by" text,
 	"pinned_at" timestamp with time zone,
 	"pinned_by" text,
+	"kept_only_as_base" boolean DEFAULT false NOT NULL,
+	"removal_reason" text,
 	"tombstoned_at" timestamp with time zone,
 	"keys_destroyed_at" timestamp with time zone,
 	"removed_at" timestamp with time zone,

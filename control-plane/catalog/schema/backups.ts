@@ -42,6 +42,9 @@ export const backups = pgTable(
     testRestoredBy: text('test_restored_by'),
     pinnedAt: instant('pinned_at'),
     pinnedBy: text('pinned_by'),
+    /** Retention keeps it for no other reason than that something leans on it: the next incremental begins to let go of it. */
+    keptOnlyAsBase: boolean('kept_only_as_base').notNull().default(false),
+    removalReason: text('removal_reason'),
     /** Removal: decided, then keys gone, then everything gone. */
     tombstonedAt: instant('tombstoned_at'),
     keysDestroyedAt: instant('keys_destroyed_at'),

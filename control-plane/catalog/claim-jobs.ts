@@ -1,0 +1,196 @@
+import { and, asc, eq, exists, inArray, isNull, lt, lte, ne, sql } from 'drizzle-orm'
+import { ACTIVE_STATES } from '../domain/job.ts'
+import { type JobSpec, jobSpecSchema } from '../domain/job-spec.ts'
+import { type BackupRef, closure } from './backups.ts'
+import type { Db } from './catalog.ts'
+import { applyEvent, type JobRow } from './job-changes.ts'
+import { type BackupDispatch, planBackup } from './plan-backup.ts'
+import { agents, backups, jobAttempts, jobs, sessions } from './schema/schema.ts'
+
+export interface ClaimLimits {
+  /** Active jobs of one agent. */
+  readonly perAgent: number
+  /** Active jobs of the whole fleet, whichever control plane holds them. */
+  readonly fleet: number
+  /** By name of policy. */
+  readonly perPolicy?: ReadonlyMap<string, number>
+}
+
+export interface ClaimContext {
+  readonly instanceId: string
+  /** Whose streams this control plane holds. */
+  readonly agentIds: readonly string[]
+  readonly limits: ClaimLimits
+  /** Who has to be able to open a new backup: the fleet's identity and the recovery recipients. */
+  readonly recipients: readonly string[]
+  /** Until then the agent has to accept. */
+  readonly leaseUntil: Date
+}
+
+export interface ClaimedJob {
+  readonly job: JobRow
+  readonly spec: JobSpec
+  /** Of the stream that the command goes out on. */
+  readonly epoch: number
+  /** For a backup: what it is called and leans on. */
+  readonly dispatch: BackupDispatch | null
+  /** For a job that reads a backup: that, and everything that it leans on. */
+  readonly reads: { readonly backup: BackupRef; readonly leanedOn: readonly BackupRef[] } | null
+}
+
+/** Claims are made one at a time across the fleet: only so do the limits hold with several control planes. */
+const CLAIM_LOCK = sql`select pg_advisory_xact_lock(7440, 2)`
+
+/**
+ * Takes what is due for agents whose newest stream this control plane holds, oldest first: a new attempt number, its row with
+ * the stream's epoch, and for a backup its row and the rows that say what it may lean on, all in one transaction.
+ */
+export async function claimJobs(db: Db, context: ClaimContext, now: Date): Promise<ClaimedJob[]> {
+  if (context.agentIds.length === 0) return []
+  return await db.transaction(async (tx) => {
+    await tx.execute(CLAIM_LOCK)
+    const room = await roomFor(tx, context.limits)
+    if (room.fleet <= 0) return []
+    const due = await tx
+      .select({ job: jobs, epoch: sessions.epoch })
+      .from(jobs)
+      .innerJoin(agents, and(eq(agents.id, jobs.agentId), eq(agents.state, 'active')))
+      .innerJoin(
+        sessions,
+        and(
+          eq(sessions.agentId, agents.id),
+          eq(sessions.epoch, agents.sessionEpoch),
+          eq(sessions.instanceId, context.instanceId),
+          isNull(sessions.endedAt),
+        ),
+      )
+      .where(
+        and(
+          eq(jobs.state, 'queued'),
+          ne(jobs.kind, 'validate'),
+          lte(jobs.notBefore, now),
+          inArray(jobs.agentId, [...context.agentIds]),
+        ),
+      )
+      .orderBy(asc(jobs.createdAt), asc(jobs.id))
+      .limit(500)
+      .for('update', { of: jobs, skipLocked: true })
+    const claimed: ClaimedJob[] = []
+    for (const { job, epoch } of due) {
+      if (room.take(job)) claimed.push(await dispatch(tx, job, epoch, context, now))
+    }
+    return claimed
+  })
+}
+
+async function dispatch(tx: Db, job: JobRow, epoch: number, context: ClaimContext, now: Date): Promise<ClaimedJob> {
+  const spec = jobSpecSchema.parse(job.spec)
+  const dispatchOf = spec.kind === 'backup' ? await planBackup(tx, job, spec, context.recipients, now) : null
+  const { leaseUntil } = context
+  const after = await applyEvent(tx, 'control-plane', job.id, { type: 'dispatch' }, now, { leaseUntil })
+  await tx.insert(jobAttempts).values({
+    jobId: job.id,
+    attempt: after.attempt,
+    agentId: job.agentId,
+    epoch,
+    instanceId: context.instanceId,
+    dispatchedAt: now,
+  })
+  return { job: after, spec, epoch, dispatch: dispatchOf, reads: 'backup_id' in spec ? await readsOf(tx, spec.backup_id) : null }
+}
+
+/** Of a backup that a job reads: its name and all that it leans on. */
+export async function readsOf(db: Db, backupId: string): Promise<{ backup: BackupRef; leanedOn: BackupRef[] } | null> {
+  const [backup] = await db
+    .select({ id: backups.id, host: backups.host, source: backups.source, manifestSha256: backups.manifestSha256 })
+    .from(backups)
+    .where(eq(backups.id, backupId))
+  return backup ? { backup, leanedOn: await closure(db, backupId) } : null
+}
+
+interface Room {
+  readonly fleet: number
+  take(job: JobRow): boolean
+}
+
+async function roomFor(tx: Db, limits: ClaimLimits): Promise<Room> {
+  const active = await tx
+    .select({ agentId: jobs.agentId, policy: jobs.policy })
+    .from(jobs)
+    .where(and(inArray(jobs.state, [...ACTIVE_STATES]), ne(jobs.kind, 'validate')))
+  const ofAgent = new Map<string, number>()
+  const ofPolicy = new Map<string, number>()
+  let total = 0
+  const add = (job: { agentId: string; policy: string | null }): void => {
+    total++
+    ofAgent.set(job.agentId, (ofAgent.get(job.agentId) ?? 0) + 1)
+    if (job.policy !== null) ofPolicy.set(job.policy, (ofPolicy.get(job.policy) ?? 0) + 1)
+  }
+  for (const job of active) add(job)
+  return {
+    fleet: limits.fleet - total,
+    take: (job) => {
+      const policyLimit = job.policy === null ? undefined : limits.perPolicy?.get(job.policy)
+      const full =
+        total >= limits.fleet ||
+        (ofAgent.get(job.agentId) ?? 0) >= limits.perAgent ||
+        (policyLimit !== undefined && (ofPolicy.get(job.policy ?? '') ?? 0) >= policyLimit)
+      if (!full) add(job)
+      return !full
+    },
+  }
+}
+
+/** Validations asked for by themselves: the control plane's own work, which any instance may take. */
+export async function claimValidations(db: Db, instanceId: string, now: Date, leaseUntil: Date, limit = 4): Promise<JobRow[]> {
+  return await db.transaction(async (tx) => {
+    const due = await tx
+      .select()
+      .from(jobs)
+      .where(and(eq(jobs.kind, 'validate'), eq(jobs.state, 'queued'), lte(jobs.notBefore, now)))
+      .orderBy(asc(jobs.createdAt))
+      .limit(limit)
+      .for('update', { skipLocked: true })
+    const taken: JobRow[] = []
+    for (const job of due) {
+      const { attempt } = await applyEvent(tx, 'control-plane', job.id, { type: 'dispatch' }, now, { leaseUntil })
+      await tx
+        .insert(jobAttempts)
+        .values({ jobId: job.id, attempt, agentId: job.agentId, epoch: 0, instanceId, dispatchedAt: now })
+      taken.push(await applyEvent(tx, 'control-plane', job.id, { type: 'accept', attempt }, now, { leaseUntil }))
+    }
+    return taken
+  })
+}
+
+/**
+ * Commits and validations that no control plane has worked on for the length of their lease: this one goes on with them, every
+ * step being repeatable. The same statement that finds them moves the lease, so that one instance gets each.
+ */
+export async function takeOverCommits(db: Db, now: Date, leaseUntil: Date): Promise<JobRow[]> {
+  return await db
+    .update(jobs)
+    .set({ leaseUntil })
+    .where(and(inArray(jobs.state, ['committing', 'validating']), lt(jobs.leaseUntil, now)))
+    .returning()
+}
+
+/** Whether this control plane holds the newest stream of the agent. */
+export async function holdsSession(db: Db, instanceId: string, agentId: string): Promise<boolean> {
+  const open = db
+    .select({ one: sql`1` })
+    .from(sessions)
+    .where(
+      and(
+        eq(sessions.agentId, agents.id),
+        eq(sessions.epoch, agents.sessionEpoch),
+        eq(sessions.instanceId, instanceId),
+        isNull(sessions.endedAt),
+      ),
+    )
+  const rows = await db
+    .select({ id: agents.id })
+    .from(agents)
+    .where(and(eq(agents.id, agentId), exists(open)))
+  return rows.length > 0
+}

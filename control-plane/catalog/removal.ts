@@ -1,0 +1,146 @@
+import { and, asc, desc, eq, inArray, isNotNull, isNull, lte, notExists, sql } from 'drizzle-orm'
+import { HoldfastError } from '../../shared/errors.ts'
+import { type BackupRow, setLeans } from './backups.ts'
+import type { Db } from './catalog.ts'
+import { backupLeans, backups, copies, jobs, objects } from './schema/schema.ts'
+
+/**
+ * Decides that a backup is to go: the first step of removal, after which nothing can lean on it or read it. Locks it and looks
+ * again at what leans on it, since a backup may have been dispatched after the plan was made. Throws `backup_in_use` when it
+ * is running, pinned, leaned on or read by a job that is not finished. Again: nothing.
+ */
+export async function tombstone(db: Db, backupId: string, reason: string, now: Date): Promise<void> {
+  await db.transaction(async (tx) => {
+    const [backup] = await tx.select().from(backups).where(eq(backups.id, backupId)).for('update')
+    if (!backup) throw new HoldfastError('not_found', `backup ${backupId} is not known`)
+    if (backup.tombstonedAt !== null) return
+    const use = await useOf(tx, backup)
+    if (use !== null) {
+      throw new HoldfastError('backup_in_use', `backup ${backupId} cannot be removed: ${use}`, {
+        hint: 'Remove what uses it first, or wait for the job to end; "holdfast show" lists what leans on a backup.',
+      })
+    }
+    await tx
+      .update(backups)
+      .set({ status: 'expired', tombstonedAt: now, removalReason: reason, keptOnlyAsBase: false })
+      .where(eq(backups.id, backupId))
+    await tx.update(copies).set({ state: 'removing' }).where(eq(copies.backupId, backupId))
+    await setLeans(tx, backupId, [])
+  })
+}
+
+async function useOf(
+  tx: Db,
+  backup: Pick<BackupRow, 'id' | 'status' | 'pinnedAt' | 'sourceId' | 'parts'>,
+): Promise<string | null> {
+  if (backup.status === 'running') return 'it is being made'
+  if (backup.pinnedAt !== null) return 'it is pinned'
+  const [leaning] = await tx
+    .select({ id: backupLeans.backupId })
+    .from(backupLeans)
+    .where(eq(backupLeans.baseId, backup.id))
+    .limit(1)
+  if (leaning) return `backup ${leaning.id} leans on it`
+  const [reading] = await tx
+    .select({ id: jobs.id })
+    .from(jobs)
+    .where(and(eq(jobs.backupId, backup.id), isNull(jobs.finishedAt)))
+    .limit(1)
+  if (reading) return `job ${reading.id} works with it`
+  return null
+}
+
+/** Whether another good backup of the same source and parts would be left. */
+export async function isLastGood(db: Db, backup: Pick<BackupRow, 'id' | 'status' | 'sourceId' | 'parts'>): Promise<boolean> {
+  if (backup.status !== 'good') return false
+  const good = await db
+    .select({ id: backups.id, parts: backups.parts })
+    .from(backups)
+    .where(and(eq(backups.sourceId, backup.sourceId), eq(backups.status, 'good')))
+  const key = JSON.stringify([...backup.parts].sort())
+  return !good.some((other) => other.id !== backup.id && JSON.stringify([...other.parts].sort()) === key)
+}
+
+/** Tombstoned at or before `before` and not wholly removed, oldest first: what is left to do. */
+export async function listTombstoned(db: Db, before: Date): Promise<BackupRow[]> {
+  return await db
+    .select()
+    .from(backups)
+    .where(and(isNotNull(backups.tombstonedAt), isNull(backups.removedAt), lte(backups.tombstonedAt, before)))
+    .orderBy(asc(backups.tombstonedAt), asc(backups.id))
+}
+
+/**
+ * Failed backups whose objects may go: the last signed address has expired a minute ago, so nothing can be written any more, and
+ * no attempt of the job lives.
+ */
+export async function listLeftovers(db: Db, now: Date): Promise<BackupRow[]> {
+  const settled = new Date(now.getTime() - 60_000).toISOString()
+  const open = db
+    .select({ one: sql`1` })
+    .from(objects)
+    .where(and(eq(objects.backupId, backups.id), sql`${objects.addressExpiresAt} > ${settled}::timestamptz`))
+  const live = db
+    .select({ one: sql`1` })
+    .from(jobs)
+    .where(and(eq(jobs.id, backups.jobId), isNull(jobs.finishedAt)))
+  return await db
+    .select()
+    .from(backups)
+    .where(and(eq(backups.status, 'failed'), isNull(backups.removedAt), notExists(open), notExists(live)))
+    .orderBy(asc(backups.createdAt))
+}
+
+/** Targets on which the backup has, had, or may have objects. */
+export async function targetsOf(db: Db, backupId: string): Promise<string[]> {
+  const rows = await db
+    .select({ target: copies.target })
+    .from(copies)
+    .where(eq(copies.backupId, backupId))
+    .orderBy(asc(copies.target))
+  return rows.map((row) => row.target)
+}
+
+export async function recordKeysDestroyed(db: Db, backupId: string, now: Date): Promise<void> {
+  await db
+    .update(backups)
+    .set({ keysDestroyedAt: now })
+    .where(and(eq(backups.id, backupId), isNull(backups.keysDestroyedAt)))
+}
+
+/** Every object is gone from every target. The row with its manifest's hash stays as evidence. */
+export async function recordRemoved(db: Db, backupId: string, now: Date): Promise<void> {
+  await db.transaction(async (tx) => {
+    await tx
+      .update(backups)
+      .set({ removedAt: now, manifest: null })
+      .where(and(eq(backups.id, backupId), inArray(backups.status, ['expired', 'failed'])))
+    await tx.update(copies).set({ state: 'removed' }).where(eq(copies.backupId, backupId))
+    await tx.delete(objects).where(eq(objects.backupId, backupId))
+  })
+}
+
+/** What retention keeps only because something leans on it, so that the next incrementals let go of it. Exactly these of the source. */
+export async function setKeptOnlyAsBase(db: Db, sourceId: string, ids: readonly string[]): Promise<void> {
+  const chosen = ids.length === 0 ? sql`false` : inArray(backups.id, [...ids])
+  await db
+    .update(backups)
+    .set({ keptOnlyAsBase: sql`${chosen}` })
+    .where(
+      and(
+        eq(backups.sourceId, sourceId),
+        isNull(backups.tombstonedAt),
+        sql`${backups.keptOnlyAsBase} is distinct from (${chosen})`,
+      ),
+    )
+}
+
+/** Ids of the backups that lean on this one, newest first. */
+export async function leaningOn(db: Db, backupId: string): Promise<string[]> {
+  const rows = await db
+    .select({ id: backupLeans.backupId })
+    .from(backupLeans)
+    .where(eq(backupLeans.baseId, backupId))
+    .orderBy(desc(backupLeans.backupId))
+  return rows.map((row) => row.id)
+}
