@@ -40,6 +40,7 @@ export const ERRORS = {
   conflict: row('ABORTED', 409),
   idempotency_mismatch: row('INVALID_ARGUMENT', 422),
   too_large: row('RESOURCE_EXHAUSTED', 413),
+  out_of_range: row('OUT_OF_RANGE', 416),
   rate_limited: row('RESOURCE_EXHAUSTED', 429, true),
   // who may do what
   unauthenticated: row('UNAUTHENTICATED', 401),

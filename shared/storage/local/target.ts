@@ -109,19 +109,23 @@ export class LocalTarget implements StorageTarget {
     await this.putStream(key, only(body), { size: body.length, sha256, overwrite, signal })
   }
 
-  /** `put` of a body that comes in pieces, checked while it is written. */
-  async putStream(key: string, body: AsyncIterable<Buffer>, to: Placement): Promise<void> {
+  /** `put` of a body that comes in pieces, checked while it is written. "same": it was there already. */
+  async putStream(key: string, body: AsyncIterable<Buffer>, to: Placement): Promise<'stored' | 'same'> {
     requireKey(key)
     to.signal?.throwIfAborted()
-    await this.#run(key, async () => {
+    return this.#run(key, async () => {
       await locate(this.#root, key)
       if (to.overwrite) await forgetChecksum(this.#root, key)
       const mtimeNs = await place(this.#root, key, body, to)
-      if (mtimeNs !== 'exists') return noteChecksum(this.#root, key, to.sha256, to.size, mtimeNs)
+      if (mtimeNs !== 'exists') {
+        await noteChecksum(this.#root, key, to.sha256, to.size, mtimeNs)
+        return 'stored'
+      }
       // read, not believed: a note would answer even where the disk has lost the bytes
       const there = await this.#open(key)
       try {
         sameOrConflict(key, to, { size: (await there.stat()).size, sha256: await hashOf(there, to.signal) })
+        return 'same'
       } finally {
         await there.close()
       }

@@ -1,0 +1,43 @@
+import { startFaultProxy } from '../../../test/harness/fault-proxy.ts'
+import { s3Server } from '../../../test/harness/s3.ts'
+import { waitFor } from '../../../test/harness/wait.ts'
+import { systemClock } from '../../clock.ts'
+import { Secret } from '../../secret.ts'
+import { type ContractSubject, storageTargetContract } from '../contract.ts'
+import { openTarget } from '../registry.ts'
+
+async function prepare(versioned: boolean): Promise<ContractSubject | null> {
+  const server = await s3Server()
+  if (!server) return null
+  const bucket = await server.makeBucket({ versioned })
+  const proxy = await startFaultProxy({ upstream: server.endpoint })
+  const open = (endpoint: string, expiration?: Date) =>
+    openTarget(
+      { kind: 's3', bucket, region: server.region, endpoint, force_path_style: true, prefix: 'some/prefix' },
+      { credentials: { ...server.credentials, ...(expiration ? { expiration } : {}) } },
+    )
+  const target = await open(server.endpoint)
+  const faulty = await open(proxy.origin)
+  return {
+    target,
+    faulty: { target: faulty, proxy: proxy as never },
+    ownCallsPassProxy: true,
+    shortLived: async () => {
+      // the address is to end with the credentials that sign it: 5 s before them
+      const ends = new Date(systemClock.now().getTime() + 8_000)
+      return {
+        target: await open(server.endpoint, ends),
+        expire: () =>
+          waitFor('the address to expire', () => systemClock.now().getTime() > ends.getTime() - 4_000).then(() => undefined),
+      }
+    },
+    close: async () => {
+      await Promise.all([target.close(), faulty.close()])
+      await proxy.stop()
+      await server.stop()
+    },
+  }
+}
+
+storageTargetContract('S3 (versitygw)', () => prepare(false))
+storageTargetContract('S3 with versions (versitygw)', () => prepare(true))

@@ -1,0 +1,185 @@
+import {
+  createServer as createPlain,
+  type IncomingMessage,
+  type RequestListener,
+  request as requestPlain,
+  type ServerResponse,
+} from 'node:http'
+import { createServer as createTls, request as requestTls } from 'node:https'
+import type { AddressInfo, Socket } from 'node:net'
+import { PassThrough } from 'node:stream'
+import type { TestCertificate } from './certificate.ts'
+
+/**
+ * A proxy before an HTTP or HTTPS server that does to each request what its script says. `Host` and every other header pass
+ * unchanged, so that signatures hold when the client was given the proxy's address.
+ */
+export type Fault =
+  | { readonly kind: 'pass' }
+  /** Answers itself; the server hears nothing. */
+  | {
+      readonly kind: 'status'
+      readonly status: number
+      readonly body?: string
+      readonly headers?: Readonly<Record<string, string>>
+    }
+  /** The server does it, and the client never learns: the connection is reset instead of the answer. */
+  | { readonly kind: 'lose-reply' }
+  /** The connection is reset on both sides after so many bytes of the request's body. */
+  | { readonly kind: 'cut-request'; readonly afterBytes: number }
+  /** The connection is reset after so many bytes of the answer's body. */
+  | { readonly kind: 'cut-reply'; readonly afterBytes: number }
+  /** One byte of the request's body is another one when it arrives. */
+  | { readonly kind: 'flip-request'; readonly atByte: number }
+  /** Both bodies pass at this rate. */
+  | { readonly kind: 'slow'; readonly bytesPerSecond: number }
+  /** The request is held until `release` resolves. */
+  | { readonly kind: 'hold'; readonly release: Promise<void> }
+
+export interface SeenRequest {
+  /** Counts from 1. */
+  readonly number: number
+  readonly method: string
+  /** Path and query. */
+  readonly url: string
+  readonly headers: IncomingMessage['headers']
+}
+
+export interface FaultProxy extends AsyncDisposable {
+  readonly port: number
+  /** `http://127.0.0.1:PORT` or `https://...`. */
+  readonly origin: string
+  /** Every request so far, with what was done to it. */
+  readonly seen: ReadonlyArray<SeenRequest & { readonly fault: Fault }>
+  /** What happens to requests from now on. */
+  script: (request: SeenRequest) => Fault
+  stop(): Promise<void>
+}
+
+export interface FaultProxyOptions {
+  /** `http://127.0.0.1:PORT` or `https://127.0.0.1:PORT`. */
+  readonly upstream: string
+  readonly script?: (request: SeenRequest) => Fault
+  /** Makes it an HTTPS server; with the upstream's own certificate a pin holds too. */
+  readonly tls?: TestCertificate
+}
+
+const PASS: Fault = { kind: 'pass' }
+
+export async function startFaultProxy(options: FaultProxyOptions): Promise<FaultProxy> {
+  const seen: Array<SeenRequest & { fault: Fault }> = []
+  const sockets = new Set<Socket>()
+  const listener: RequestListener = (request, response) => {
+    const { method = '', url = '', headers } = request
+    const one: SeenRequest = { number: seen.length + 1, method, url, headers }
+    const fault = proxy.script(one)
+    seen.push({ ...one, fault })
+    // taken now: a request that ended has none any more
+    const { socket } = request
+    serve(options.upstream, request, response, fault).catch(() => socket.destroy())
+  }
+  const { tls } = options
+  const server = tls ? createTls({ key: tls.key.reveal(), cert: tls.cert }, listener) : createPlain(listener)
+  server.on(tls ? 'secureConnection' : 'connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  const stop = async () => {
+    for (const socket of sockets) socket.destroy()
+    await new Promise<void>((resolve) => server.close(() => resolve()))
+  }
+  const proxy: FaultProxy = {
+    port,
+    origin: `${tls ? 'https' : 'http'}://127.0.0.1:${port}`,
+    seen,
+    script: options.script ?? (() => PASS),
+    stop,
+    [Symbol.asyncDispose]: stop,
+  }
+  return proxy
+}
+
+async function serve(upstream: string, request: IncomingMessage, response: ServerResponse, fault: Fault): Promise<void> {
+  const { socket } = request
+  if (fault.kind === 'status') {
+    request.resume()
+    response.writeHead(fault.status, { ...fault.headers }).end(fault.body ?? '')
+    return
+  }
+  if (fault.kind === 'hold') await fault.release
+  const answer = await forward(upstream, request, fault)
+  if (fault.kind === 'lose-reply') {
+    // to its end: the server is then done with the request
+    for await (const _ of answer) continue
+    reset(socket)
+    return
+  }
+  response.writeHead(answer.statusCode ?? 502, answer.rawHeaders as never)
+  let sent = 0
+  for await (const piece of paced(answer, fault)) {
+    if (fault.kind === 'cut-reply' && sent + piece.length >= fault.afterBytes) {
+      response.write(piece.subarray(0, fault.afterBytes - sent), () => reset(socket))
+      return
+    }
+    sent += piece.length
+    if (!response.write(piece)) await new Promise((resolve) => response.once('drain', resolve).once('close', resolve))
+  }
+  response.end()
+}
+
+function forward(upstream: string, request: IncomingMessage, fault: Fault): Promise<IncomingMessage> {
+  const { hostname, port, protocol } = new URL(upstream)
+  const send = protocol === 'https:' ? requestTls : requestPlain
+  const { socket } = request
+  return new Promise((resolve, reject) => {
+    // the raw list keeps `Host` as the client signed it, and the spelling and order of all others
+    const options = {
+      host: hostname,
+      port,
+      method: request.method,
+      path: request.url,
+      rejectUnauthorized: false,
+      agent: false as const,
+    }
+    const onward = send({ ...options, headers: request.rawHeaders as never, setHost: false }, resolve)
+    onward.once('error', reject)
+    const body = PassThrough.from(changed(request, fault, () => reset(socket)))
+    body.once('error', (error) => onward.destroy(error))
+    body.pipe(onward)
+  })
+}
+
+async function* changed(request: IncomingMessage, fault: Fault, cut: () => void): AsyncGenerator<Buffer> {
+  let passed = 0
+  for await (const piece of paced(request, fault)) {
+    const from = passed
+    passed += piece.length
+    if (fault.kind === 'cut-request' && passed >= fault.afterBytes) {
+      yield piece.subarray(0, fault.afterBytes - from)
+      cut()
+      throw new Error('cut')
+    }
+    if (fault.kind === 'flip-request' && fault.atByte >= from && fault.atByte < passed) {
+      const other = Buffer.from(piece)
+      other[fault.atByte - from] = (other[fault.atByte - from] ?? 0) ^ 1
+      yield other
+      continue
+    }
+    yield piece
+  }
+}
+
+async function* paced(body: AsyncIterable<Buffer>, fault: Fault): AsyncGenerator<Buffer> {
+  for await (const piece of body) {
+    if (fault.kind === 'slow') await new Promise((resolve) => setTimeout(resolve, (piece.length * 1000) / fault.bytesPerSecond))
+    yield piece
+  }
+}
+
+/** RST instead of FIN where the socket allows it: what a dead host or a firewall looks like. */
+function reset(socket: Socket): void {
+  if ('encrypted' in socket) socket.destroy()
+  else socket.resetAndDestroy()
+}
