@@ -1,9 +1,8 @@
 import { HoldfastError } from '../../shared/errors.ts'
 import type { Engine } from './engine.ts'
-import { filesEngine } from './files/files.ts'
 
 /** Every engine of the product, one line each. The configuration of a source is checked by `engine.config` before use. */
-const ENGINES: Engine[] = [filesEngine]
+const ENGINES: Engine[] = []
 
 export function engineKinds(): string[] {
   return ENGINES.map((engine) => engine.kind)

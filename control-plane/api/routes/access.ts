@@ -1,4 +1,5 @@
 import { type Api, callerOf, documented, idempotencyHeaders } from '../app.ts'
+import { pageAnswer, pageRequest } from '../cursor.ts'
 import type { Operations } from '../operations.ts'
 import {
   apiKeyPage,
@@ -19,7 +20,7 @@ export function accessRoutes(app: Api, operations: Operations): void {
     {
       schema: documented('access', 'listApiKeys', 'Keys of operators', { querystring: listQuery, response: { 200: apiKeyPage } }),
     },
-    async (request) => operations.listApiKeys(callerOf(request), request.query),
+    async (request) => pageAnswer(await operations.listApiKeys(callerOf(request), pageRequest(request.query))),
   )
   app.post(
     '/api/v1/api-keys',
@@ -70,7 +71,7 @@ export function accessRoutes(app: Api, operations: Operations): void {
         response: { 200: auditPage },
       }),
     },
-    async (request) => operations.listAudit(callerOf(request), request.query, request.query),
+    async (request) => pageAnswer(await operations.listAudit(callerOf(request), request.query, pageRequest(request.query))),
   )
   app.get(
     '/api/v1/audit/verify',

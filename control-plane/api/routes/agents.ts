@@ -1,5 +1,6 @@
 import { type Api, callerOf, documented, idempotencyHeaders } from '../app.ts'
 import { requireRole } from '../authenticate.ts'
+import { pageAnswer, pageRequest } from '../cursor.ts'
 import type { Operations } from '../operations.ts'
 import {
   agentPage,
@@ -23,7 +24,7 @@ export function agentRoutes(app: Api, operations: Operations): void {
         response: { 200: agentPage },
       }),
     },
-    async (request) => operations.listAgents(callerOf(request), request.query, request.query),
+    async (request) => pageAnswer(await operations.listAgents(callerOf(request), request.query, pageRequest(request.query))),
   )
   app.post(
     '/api/v1/agents/invitations',
@@ -75,6 +76,6 @@ export function agentRoutes(app: Api, operations: Operations): void {
         response: { 200: sourcePage },
       }),
     },
-    async (request) => operations.listSources(callerOf(request), request.query, request.query),
+    async (request) => pageAnswer(await operations.listSources(callerOf(request), request.query, pageRequest(request.query))),
   )
 }

@@ -1,4 +1,5 @@
 import { type Api, callerOf, documented, idempotencyHeaders } from '../app.ts'
+import { pageAnswer, pageRequest } from '../cursor.ts'
 import type { Operations } from '../operations.ts'
 import {
   backupPage,
@@ -48,7 +49,7 @@ export function backupRoutes(app: Api, operations: Operations): void {
         response: { 200: backupPage },
       }),
     },
-    async (request) => operations.listBackups(callerOf(request), request.query, request.query),
+    async (request) => pageAnswer(await operations.listBackups(callerOf(request), request.query, pageRequest(request.query))),
   )
   app.get(
     '/api/v1/backups/:id',

@@ -1,4 +1,5 @@
 import { type Api, callerOf, documented, idempotencyHeaders } from '../app.ts'
+import { pageAnswer, pageRequest } from '../cursor.ts'
 import type { Operations } from '../operations.ts'
 import { fleetBody, fleetDiffView, listQuery, policyPage, targetPage } from '../schemas/fleet.ts'
 
@@ -8,7 +9,7 @@ export function fleetRoutes(app: Api, operations: Operations): void {
     {
       schema: documented('fleet', 'listTargets', 'Where backups lie', { querystring: listQuery, response: { 200: targetPage } }),
     },
-    async (request) => operations.listTargets(callerOf(request), request.query),
+    async (request) => pageAnswer(await operations.listTargets(callerOf(request), pageRequest(request.query))),
   )
   app.get(
     '/api/v1/policies',
@@ -18,7 +19,7 @@ export function fleetRoutes(app: Api, operations: Operations): void {
         response: { 200: policyPage },
       }),
     },
-    async (request) => operations.listPolicies(callerOf(request), request.query),
+    async (request) => pageAnswer(await operations.listPolicies(callerOf(request), pageRequest(request.query))),
   )
   app.post(
     '/api/v1/fleet/diff',

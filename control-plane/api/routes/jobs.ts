@@ -5,6 +5,7 @@ import type { Clock } from '../../../shared/clock.ts'
 import { HoldfastError } from '../../../shared/errors.ts'
 import { type Api, callerOf, documented, idempotencyHeaders } from '../app.ts'
 import type { KeyRing } from '../authenticate.ts'
+import { pageAnswer, pageRequest } from '../cursor.ts'
 import { eventStream } from '../events.ts'
 import type { Caller, Operations } from '../operations.ts'
 import { cancelBody, jobPage, jobParams, jobQuery, jobView, logPage, logQuery } from '../schemas/jobs.ts'
@@ -23,7 +24,7 @@ export function jobRoutes(app: Api, options: JobRouteOptions): void {
   app.get(
     '/api/v1/jobs',
     { schema: documented('jobs', 'listJobs', 'Jobs, newest first', { querystring: jobQuery, response: { 200: jobPage } }) },
-    async (request) => operations.listJobs(callerOf(request), request.query, request.query),
+    async (request) => pageAnswer(await operations.listJobs(callerOf(request), request.query, pageRequest(request.query))),
   )
   app.get(
     '/api/v1/jobs/:id',
@@ -58,7 +59,7 @@ export function jobRoutes(app: Api, options: JobRouteOptions): void {
     async (request) => {
       const by = callerOf(request)
       await visibleJob(operations, by, request.params.id)
-      return operations.jobLogs(by, request.params.id, request.query)
+      return pageAnswer(await operations.jobLogs(by, request.params.id, pageRequest(request.query)))
     },
   )
   eventRoute(app, options)
