@@ -1,8 +1,9 @@
 import { HoldfastError } from '../../shared/errors.ts'
 import type { Engine } from './engine.ts'
+import { filesEngine } from './files/files.ts'
 
 /** Every engine of the product, one line each. The configuration of a source is checked by `engine.config` before use. */
-const ENGINES: Engine[] = []
+const ENGINES: Engine[] = [filesEngine]
 
 export function engineKinds(): string[] {
   return ENGINES.map((engine) => engine.kind)

@@ -4,8 +4,8 @@ import type { Api } from './app.ts'
 const MAX_DEPTH = 30
 
 /**
- * Bodies are JSON or nothing. NUL is refused everywhere, keys included: PostgreSQL's text and jsonb cannot hold it, so that
- * it would come back as a failure of ours. No body on a route that takes one counts as `{}`.
+ * Bodies are JSON or nothing. NUL and lone surrogates are refused everywhere, keys included: PostgreSQL's text and
+ * jsonb cannot hold them, so that they would come back as a failure of ours. No body on a route that takes one counts as `{}`.
  */
 export function acceptJson(app: Api): void {
   const parse = app.getDefaultJsonParser('error', 'error')
@@ -28,13 +28,18 @@ export function acceptJson(app: Api): void {
 }
 
 function requirePlain(value: unknown, depth: number): void {
-  if (typeof value === 'string' && value.includes('\u0000')) throw refused('holds a NUL character')
+  if (typeof value === 'string') requireText(value)
   if (typeof value !== 'object' || value === null) return
   if (depth >= MAX_DEPTH) throw refused(`is nested more than ${MAX_DEPTH} deep`)
   for (const [key, inner] of Object.entries(value)) {
-    if (key.includes('\u0000')) throw refused('holds a NUL character')
+    requireText(key)
     requirePlain(inner, depth + 1)
   }
+}
+
+function requireText(text: string): void {
+  if (text.includes('\u0000')) throw refused('holds a NUL character')
+  if (!text.isWellFormed()) throw refused('holds half of a surrogate pair')
 }
 
 function refused(why: string): HoldfastError {

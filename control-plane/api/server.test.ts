@@ -147,6 +147,8 @@ describe('what is asked', () => {
     { description: 'a\nb' },
     { description: 'a\u0000b' },
     { dataset_ids: ['a\u0000'] },
+    { dataset_ids: ['a\ud800'] },
+    { dataset_ids: ['a'], '\ud800': 1 },
     { dataset_ids: [''] },
     [],
     null,
@@ -195,8 +197,7 @@ describe('what is asked', () => {
     '/backups?limit=abc',
     '/backups?limit=1e999',
     '/backups?cursor=%00',
-    '/backups?cursor=AAAA',
-    '/backups?cursor=e30',
+    '/backups?id=%25',
     '/backups?source=x',
     '/backups?unknown=1',
     '/backups/..%2f..%2fetc',
@@ -212,16 +213,12 @@ describe('what is asked', () => {
     expect(api.operations.calls).toEqual([])
   })
 
-  test('a cursor is handed out and taken back as the position it stands for', async () => {
+  test('limit and cursor reach the list, and its next cursor comes back', async () => {
     api = await fakeApi()
     const first = await api.app.inject({ url: `${V1}/backups?limit=2`, headers: as('viewer') })
     const { next_cursor } = first.json()
-    expect(next_cursor).toMatch(/^[A-Za-z0-9_-]+$/)
     await api.app.inject({ url: `${V1}/backups?limit=2&cursor=${next_cursor}`, headers: as('viewer') })
-    expect(api.operations.calls.map(([, , page]) => page)).toEqual([
-      { limit: 2, after: null },
-      { limit: 2, after: ['2026-11-21T02:00:00.000Z', BACKUP] },
-    ])
+    expect(api.operations.calls.map(([, , page]) => page)).toEqual([{ limit: 2 }, { limit: 2, cursor: 'next' }])
   })
 
   test('validate answers at once, or with the job that does it', async () => {

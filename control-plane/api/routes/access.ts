@@ -1,5 +1,4 @@
 import { type Api, callerOf, documented, idempotencyHeaders } from '../app.ts'
-import { pageAnswer, pageRequest } from '../cursor.ts'
 import type { Operations } from '../operations.ts'
 import {
   apiKeyPage,
@@ -20,7 +19,7 @@ export function accessRoutes(app: Api, operations: Operations): void {
     {
       schema: documented('access', 'listApiKeys', 'Keys of operators', { querystring: listQuery, response: { 200: apiKeyPage } }),
     },
-    async (request) => pageAnswer(await operations.listApiKeys(callerOf(request), pageRequest(request.query))),
+    async (request) => operations.listApiKeys(callerOf(request), request.query),
   )
   app.post(
     '/api/v1/api-keys',
@@ -71,7 +70,7 @@ export function accessRoutes(app: Api, operations: Operations): void {
         response: { 200: auditPage },
       }),
     },
-    async (request) => pageAnswer(await operations.listAudit(callerOf(request), request.query, pageRequest(request.query))),
+    async (request) => operations.listAudit(callerOf(request), request.query, request.query),
   )
   app.get(
     '/api/v1/audit/verify',

@@ -1,6 +1,5 @@
 import { type Api, callerOf, documented, idempotencyHeaders } from '../app.ts'
 import { requireRole } from '../authenticate.ts'
-import { pageAnswer, pageRequest } from '../cursor.ts'
 import type { Operations } from '../operations.ts'
 import {
   agentPage,
@@ -24,7 +23,7 @@ export function agentRoutes(app: Api, operations: Operations): void {
         response: { 200: agentPage },
       }),
     },
-    async (request) => pageAnswer(await operations.listAgents(callerOf(request), request.query, pageRequest(request.query))),
+    async (request) => operations.listAgents(callerOf(request), request.query, request.query),
   )
   app.post(
     '/api/v1/agents/invitations',
@@ -76,6 +75,6 @@ export function agentRoutes(app: Api, operations: Operations): void {
         response: { 200: sourcePage },
       }),
     },
-    async (request) => pageAnswer(await operations.listSources(callerOf(request), request.query, pageRequest(request.query))),
+    async (request) => operations.listSources(callerOf(request), request.query, request.query),
   )
 }

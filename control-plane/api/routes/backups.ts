@@ -1,5 +1,4 @@
 import { type Api, callerOf, documented, idempotencyHeaders } from '../app.ts'
-import { pageAnswer, pageRequest } from '../cursor.ts'
 import type { Operations } from '../operations.ts'
 import {
   backupPage,
@@ -49,7 +48,7 @@ export function backupRoutes(app: Api, operations: Operations): void {
         response: { 200: backupPage },
       }),
     },
-    async (request) => pageAnswer(await operations.listBackups(callerOf(request), request.query, pageRequest(request.query))),
+    async (request) => operations.listBackups(callerOf(request), request.query, request.query),
   )
   app.get(
     '/api/v1/backups/:id',

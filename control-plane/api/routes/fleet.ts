@@ -1,5 +1,4 @@
 import { type Api, callerOf, documented, idempotencyHeaders } from '../app.ts'
-import { pageAnswer, pageRequest } from '../cursor.ts'
 import type { Operations } from '../operations.ts'
 import { fleetBody, fleetDiffView, listQuery, policyPage, targetPage } from '../schemas/fleet.ts'
 
@@ -9,7 +8,7 @@ export function fleetRoutes(app: Api, operations: Operations): void {
     {
       schema: documented('fleet', 'listTargets', 'Where backups lie', { querystring: listQuery, response: { 200: targetPage } }),
     },
-    async (request) => pageAnswer(await operations.listTargets(callerOf(request), pageRequest(request.query))),
+    async (request) => operations.listTargets(callerOf(request), request.query),
   )
   app.get(
     '/api/v1/policies',
@@ -19,7 +18,7 @@ export function fleetRoutes(app: Api, operations: Operations): void {
         response: { 200: policyPage },
       }),
     },
-    async (request) => pageAnswer(await operations.listPolicies(callerOf(request), pageRequest(request.query))),
+    async (request) => operations.listPolicies(callerOf(request), request.query),
   )
   app.post(
     '/api/v1/fleet/diff',

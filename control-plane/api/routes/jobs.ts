@@ -5,7 +5,6 @@ import type { Clock } from '../../../shared/clock.ts'
 import { HoldfastError } from '../../../shared/errors.ts'
 import { type Api, callerOf, documented, idempotencyHeaders } from '../app.ts'
 import type { KeyRing } from '../authenticate.ts'
-import { pageAnswer, pageRequest } from '../cursor.ts'
 import { eventStream } from '../events.ts'
 import type { Caller, Operations } from '../operations.ts'
 import { cancelBody, jobPage, jobParams, jobQuery, jobView, logPage, logQuery } from '../schemas/jobs.ts'
@@ -24,7 +23,7 @@ export function jobRoutes(app: Api, options: JobRouteOptions): void {
   app.get(
     '/api/v1/jobs',
     { schema: documented('jobs', 'listJobs', 'Jobs, newest first', { querystring: jobQuery, response: { 200: jobPage } }) },
-    async (request) => pageAnswer(await operations.listJobs(callerOf(request), request.query, pageRequest(request.query))),
+    async (request) => operations.listJobs(callerOf(request), request.query, request.query),
   )
   app.get(
     '/api/v1/jobs/:id',
@@ -59,7 +58,7 @@ export function jobRoutes(app: Api, options: JobRouteOptions): void {
     async (request) => {
       const by = callerOf(request)
       await visibleJob(operations, by, request.params.id)
-      return pageAnswer(await operations.jobLogs(by, request.params.id, pageRequest(request.query)))
+      return operations.jobLogs(by, request.params.id, request.query)
     },
   )
   eventRoute(app, options)

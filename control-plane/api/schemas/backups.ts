@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { backupId, bytes, findingView, jobId, line, name, page, pageQuery, part, sourceName, time } from './common.ts'
+import { backupId, bytes, findingView, idPart, jobId, line, name, page, pageQuery, part, sourceName, time } from './common.ts'
 import { jobPage, jobView } from './jobs.ts'
 
 export const backupType = z.enum(['full', 'incremental', 'differential'])
@@ -74,8 +74,9 @@ export const backupQuery = z.strictObject({
   source: sourceName.optional(),
   type: backupType.optional(),
   status: backupStatus.optional(),
+  id: idPart.optional(),
 })
-export type BackupFilter = Pick<z.infer<typeof backupQuery>, 'source' | 'type' | 'status'>
+export type BackupFilter = Pick<z.infer<typeof backupQuery>, 'source' | 'type' | 'status' | 'id'>
 
 export const backupParams = z.strictObject({ id: backupId })
 

@@ -8,6 +8,10 @@ export const bytes = z.number().int().nonnegative()
 export const name = z.string().regex(NAME)
 export const backupId = z.string().regex(BACKUP_ID)
 export const jobId = z.string().regex(JOB_ID)
+export const idPart = z
+  .string()
+  .regex(/^[0-9A-Za-z-]{1,27}$/)
+  .describe('beginning or ending of an id')
 export const sourceName = z
   .string()
   .max(127)
@@ -45,15 +49,14 @@ export const pageQuery = {
 
 export const page = <Item extends z.ZodType>(item: Item) => z.object({ items: z.array(item), next_cursor: z.string().nullable() })
 
-/** Where a page begins: the sort key of the last item of the page before. Opaque to clients. */
-export type Position = readonly string[]
+/** `cursor` is `next_cursor` of the page before, made and checked by whoever answers the list. */
 export interface PageRequest {
   readonly limit: number
-  readonly after: Position | null
+  readonly cursor?: string | undefined
 }
 export interface Page<Item> {
-  readonly items: readonly Item[]
-  readonly next: Position | null
+  readonly items: Item[]
+  readonly next_cursor: string | null
 }
 
 export const findingView = z

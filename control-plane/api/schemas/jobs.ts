@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { JOB_KINDS, JOB_STATES } from '../../domain/job.ts'
-import { backupId, bytes, jobId, line, name, page, pageQuery, sourceName, time } from './common.ts'
+import { backupId, bytes, idPart, jobId, line, name, page, pageQuery, sourceName, time } from './common.ts'
 
 export const progressView = z
   .object({
@@ -50,8 +50,9 @@ export const jobQuery = z.strictObject({
   kind: z.enum(JOB_KINDS).optional(),
   status: z.enum(JOB_STATES).optional(),
   unfinished: z.stringbool().optional(),
+  id: idPart.optional(),
 })
-export type JobFilter = Pick<z.infer<typeof jobQuery>, 'source' | 'kind' | 'status' | 'unfinished'>
+export type JobFilter = Pick<z.infer<typeof jobQuery>, 'source' | 'kind' | 'status' | 'unfinished' | 'id'>
 
 export const jobParams = z.strictObject({ id: jobId })
 export const cancelBody = z.strictObject({ reason: line(500).optional() }).meta({ id: 'CancelJob' })

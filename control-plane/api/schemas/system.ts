@@ -45,7 +45,7 @@ export type StatusView = z.infer<typeof statusView>
 export const fleetKeysView = z
   .object({
     fleet_id: z.string(),
-    verifying_key: z.string().describe('Ed25519, PEM: what recovery checks manifests with'),
+    verifying_key: z.string().describe('what recovery checks manifests with, as people copy it'),
     fleet_recipient: z.string(),
     recovery_recipients: z.array(z.string()),
   })

@@ -72,11 +72,11 @@ export function fakeOperations(over: Partial<FakeOperations> = {}): FakeOperatio
     if (!found) throw new HoldfastError('not_found', `backup ${id} does not exist`, { hint: 'List the backups there are.' })
     return found
   }
-  const nothing = { items: [], next: null }
+  const nothing = { items: [], next_cursor: null }
   const cleanup = { dry_run: true, remove: [], keep: 2, freed_bytes: 0, held: [], findings: [] }
   const answers: Omit<FakeOperations, 'calls' | 'jobEvents'> = {
     startBackup: async (_by, request) => (request.sources ?? ['db1/app']).map((source) => job({ source })),
-    listBackups: async (by: Caller) => ({ items: backups.filter((one) => selects(by.sources, one.source)), next: [AT, BACKUP] }),
+    listBackups: async (by: Caller) => ({ items: backups.filter((one) => selects(by.sources, one.source)), next_cursor: 'next' }),
     getBackup: async (_by, id) => find(id),
     deleteBackup: async (_by, id) => ({ ...find(id), status: 'expired' }),
     pinBackup: async (_by, id, pinned) => ({ ...find(id), pinned_at: pinned ? AT : null }),
@@ -86,7 +86,7 @@ export function fakeOperations(over: Partial<FakeOperations> = {}): FakeOperatio
     startTestRestore: async (_by, id) => job({ kind: 'test-restore', backup_id: id }),
     previewCleanup: async () => cleanup,
     cleanup: async () => ({ ...cleanup, dry_run: false }),
-    listJobs: async () => ({ items: [job()], next: null }),
+    listJobs: async () => ({ items: [job()], next_cursor: null }),
     getJob: async (_by, id) => {
       if (id === JOB) return job()
       throw new HoldfastError('not_found', `job ${id} does not exist`)
