@@ -35,7 +35,7 @@ CREATE TABLE "backups" (
 	"test_restored_by" text,
 	"pinned_at" timestamp with time zone,
 	"pinned_by" text,
-	"retired_at" timestamp with time zone,
+	"kept_only_as_base" boolean DEFAULT false NOT NULL,
 	"removal_reason" text,
 	"tombstoned_at" timestamp with time zone,
 	"keys_destroyed_at" timestamp with time zone,

@@ -1,0 +1,35 @@
+import type { DatabaseFacts } from './artifacts.ts'
+import type { Server } from './server.ts'
+import type { Session } from './session.ts'
+
+/** Reads what the artifact `database` holds. Columns for locales were renamed in 17 and came in 15 (ICU) and 16 (its rules). */
+export async function readDatabaseFacts(
+  session: Session,
+  server: Server,
+  selection: Pick<DatabaseFacts, 'chosen' | 'left_out'>,
+): Promise<DatabaseFacts> {
+  const provider =
+    server.major >= 15 ? `case d.datlocprovider when 'i' then 'icu' when 'b' then 'builtin' else 'libc' end` : `'libc'`
+  const locale = server.major >= 17 ? 'd.datlocale' : server.major >= 15 ? 'd.daticulocale' : 'null'
+  const rules = server.major >= 16 ? 'd.daticurules' : 'null'
+  const [row] = await session.rows<Omit<DatabaseFacts, 'server_version' | 'server_major' | 'chosen' | 'left_out'>>(
+    `select d.datname as name, pg_get_userbyid(d.datdba) as owner, pg_encoding_to_char(d.encoding) as encoding,
+            d.datcollate as collate, d.datctype as ctype, ${provider} as provider, ${locale} as locale, ${rules} as icu_rules,
+            d.datconnlimit as connection_limit, shobj_description(d.oid, 'pg_database') as comment,
+            case when d.datacl is not null then (select coalesce(json_agg(json_build_object(
+              'grantee', case when a.grantee <> 0 then pg_get_userbyid(a.grantee) end,
+              'privilege', a.privilege_type, 'grantable', a.is_grantable)), '[]') from aclexplode(d.datacl) a) end as acl,
+            (select coalesce(json_agg(json_build_object('role', r.rolname, 'setting', one)), '[]')
+             from pg_db_role_setting s left join pg_roles r on r.oid = s.setrole, unnest(s.setconfig) one
+             where s.setdatabase = d.oid) as settings,
+            (select coalesce(json_agg(distinct r.rolname), '[]') from pg_shdepend s join pg_roles r on r.oid = s.refobjid
+             where s.refclassid = 'pg_authid'::regclass and r.rolname !~ '^pg_'
+               and (s.dbid = d.oid or (s.classid = 'pg_database'::regclass and s.objid = d.oid))) as roles,
+            (select coalesce(json_agg(json_build_object('name', extname, 'version', extversion) order by extname), '[]')
+             from pg_extension) as extensions,
+            exists (select from pg_namespace where nspname = 'public') as has_public
+     from pg_database d where d.datname = current_database()`,
+  )
+  if (!row) throw new Error('the server does not list the database that it serves')
+  return { ...row, server_version: server.version, server_major: server.major, ...selection }
+}
