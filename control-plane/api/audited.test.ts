@@ -59,7 +59,7 @@ test('an answer that cannot be recorded is not given', async () => {
   const record = async () => {
     throw new HoldfastError('catalog_unreachable', 'the catalog cannot be reached')
   }
-  api = await fakeApi({}, { audit: { record } })
+  api = await fakeApi({}, { audit: record })
   const answer = await api.app.inject({ method: 'DELETE', url: `/api/v1/backups/${BACKUP}`, headers: as('admin') })
   expect([answer.statusCode, answer.json().code]).toEqual([503, 'catalog_unreachable'])
 })

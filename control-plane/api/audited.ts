@@ -1,21 +1,11 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { AuditEvent } from '../domain/audit-chain.ts'
 import type { Api } from './app.ts'
 import { isReplay } from './idempotency.ts'
 import { actorOf } from './operations.ts'
 
-export interface AuditEvent {
-  /** key:NAME, agent:NAME, control-plane, anonymous:ADDRESS */
-  readonly actor: string
-  readonly action: string
-  readonly subject: string
-  readonly outcome: 'done' | 'refused' | 'failed'
-  readonly detail: Readonly<Record<string, unknown>>
-}
-
-export interface AuditSink {
-  /** In a transaction of its own: what was refused is recorded although everything else rolled back. */
-  record(event: AuditEvent): Promise<void>
-}
+/** Records one event; in a transaction of its own, because what was refused is recorded although everything else rolled back. */
+export type RecordAudit = (event: AuditEvent) => Promise<void>
 
 /** Longest request body that is kept in the trail as it was sent. */
 const MAX_REQUEST_CHARACTERS = 4000
@@ -25,13 +15,13 @@ const recorded = new WeakSet<FastifyRequest>()
  * Records before the answer leaves: every call of a route with an action, and every refusal of any route. An answer that
  * cannot be recorded is not given.
  */
-export function recordInAudit(app: Api, sink: AuditSink): void {
+export function recordInAudit(app: Api, record: RecordAudit): void {
   app.addHook('onSend', async (request, reply, payload) => {
     const action = actionOf(request, reply)
     if (action === null || recorded.has(request) || isReplay(request)) return
     // once: when this throws, the answer that says so passes here as well
     recorded.add(request)
-    await sink.record({
+    await record({
       actor: request.caller ? actorOf(request.caller) : `anonymous:${request.ip}`,
       action,
       subject: subjectOf(request),

@@ -2,24 +2,13 @@ import { createHash } from 'node:crypto'
 import canonicalize from 'canonicalize'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { ERRORS, type ErrorCode, HoldfastError } from '../../shared/errors.ts'
+import type { IdempotencyState, IdempotencyStore } from '../catalog/idempotency.ts'
 import type { Api } from './app.ts'
 
 /**
  * A POST that is sent again with the same `Idempotency-Key` gets the first one's answer, so that a lost reply starts
  * nothing twice. Answers that say "try again" are not kept; neither are secrets: their repetition is refused.
  */
-export interface IdempotencyStore {
-  /** Claims the key for this request, or says what became of the one before. Atomic. */
-  begin(request: { keyId: string; key: string; requestSha256: Buffer }): Promise<IdempotencyState>
-  finish(request: { keyId: string; key: string }, answer: { status: number; response: unknown }): Promise<void>
-  /** As if it had never been asked. */
-  forget(request: { keyId: string; key: string }): Promise<void>
-}
-export type IdempotencyState =
-  | { readonly state: 'new' }
-  | { readonly state: 'at_work' }
-  | { readonly state: 'other_request' }
-  | { readonly state: 'answered'; readonly status: number; readonly response: unknown }
 
 const claimed = new WeakMap<FastifyRequest, { keyId: string; key: string }>()
 const replayed = new WeakSet<FastifyRequest>()

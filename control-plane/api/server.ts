@@ -13,12 +13,13 @@ import type { Clock } from '../../shared/clock.ts'
 import { HoldfastError } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Secret } from '../../shared/secret.ts'
+import type { IdempotencyStore } from '../catalog/idempotency.ts'
 import { ACCESS, type RouteAccess } from './access.ts'
 import type { Api } from './app.ts'
-import { type AuditSink, recordInAudit } from './audited.ts'
+import { type RecordAudit, recordInAudit } from './audited.ts'
 import { authorize, type KeyRing } from './authenticate.ts'
 import { serveDocs } from './docs.ts'
-import { honourIdempotencyKeys, type IdempotencyStore } from './idempotency.ts'
+import { honourIdempotencyKeys } from './idempotency.ts'
 import { acceptJson } from './json.ts'
 import type { Operations } from './operations.ts'
 import { noRoute, problemOf, sendProblem } from './problems.ts'
@@ -32,7 +33,7 @@ import { systemRoutes } from './routes/system.ts'
 export interface ApiOptions {
   readonly operations: Operations
   readonly keys: KeyRing
-  readonly audit: AuditSink
+  readonly audit: RecordAudit
   readonly idempotency: IdempotencyStore
   readonly clock: Clock
   readonly log: Logger

@@ -1,6 +1,7 @@
 import { and, eq, gte, isNull, lt, ne, or, sql } from 'drizzle-orm'
 import { HoldfastError } from '../../shared/errors.ts'
 import type { Db } from './catalog.ts'
+import { agoByCatalog } from './identity-instances.ts'
 import { agents, certificates, instances, sessions } from './schema/identity.ts'
 
 /** Which control plane holds the stream of which agent. An epoch orders the streams of one agent; older ones may write nothing. */
@@ -132,17 +133,17 @@ export async function openSessionOfAgent(db: Db, agentId: string): Promise<Sessi
 }
 
 /** Ids of the agents that have an open stream on a live instance. */
-export async function connectedAgents(db: Db, instanceAliveSince: Date): Promise<Set<string>> {
+export async function connectedAgents(db: Db, deadAfterMs: number): Promise<Set<string>> {
   const rows = await db
     .select({ agentId: sessions.agentId })
     .from(sessions)
     .innerJoin(instances, eq(instances.id, sessions.instanceId))
-    .where(and(isNull(sessions.endedAt), gte(instances.heartbeatAt, instanceAliveSince)))
+    .where(and(isNull(sessions.endedAt), gte(instances.heartbeatAt, agoByCatalog(deadAfterMs))))
   return new Set(rows.map((row) => row.agentId))
 }
 
 /** Streams that a dead control plane left open. Returns how many. */
-export async function endSessionsOfDeadInstances(db: Db, options: { deadBefore: Date; now: Date }): Promise<number> {
+export async function endSessionsOfDeadInstances(db: Db, options: { deadAfterMs: number; now: Date }): Promise<number> {
   const dead = await db
     .update(sessions)
     .set({ endedAt: options.now, endReason: 'control plane gone' })
@@ -150,7 +151,7 @@ export async function endSessionsOfDeadInstances(db: Db, options: { deadBefore: 
       and(
         isNull(sessions.endedAt),
         sql`not exists (select 1 from ${instances} where ${instances.id} = ${sessions.instanceId}
-          and ${instances.heartbeatAt} >= ${options.deadBefore.toISOString()}::timestamptz)`,
+          and ${instances.heartbeatAt} >= ${agoByCatalog(options.deadAfterMs)})`,
       ),
     )
     .returning({ agentId: sessions.agentId })

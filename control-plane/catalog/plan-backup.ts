@@ -67,7 +67,10 @@ export async function planBackup(
     leanedOn: refs.map(refOf).filter((ref) => ref.id !== choice.baseId),
     recipients,
     damagedPacks: await damagedPacks(tx, choice.leanedOn),
-    resendBackupIds: chooseResend(choice.type, refs),
+    resendBackupIds: chooseResend(
+      choice.type,
+      refs.map((ref) => ({ ...ref, retired: ref.retiredAt !== null })),
+    ),
     resendPermille: RESEND_PERMILLE,
   }
 }
@@ -75,14 +78,13 @@ export async function planBackup(
 async function candidatesFor(tx: Db, all: readonly BackupView[], target: string): Promise<BaseCandidate[]> {
   const unreadable = await unreadableAmong(
     tx,
-    all.filter((backup) => backup.status === 'good').map((backup) => backup.id),
+    all.filter((backup) => backup.tombstonedAt === null).map((backup) => backup.id),
   )
   return all.map((backup) => ({
     id: backup.id,
     type: backup.type,
     createdAt: backup.createdAt,
-    good: backup.status === 'good',
-    tombstoned: backup.tombstonedAt !== null,
+    state: backup.status === 'good' ? 'good' : backup.retiredAt !== null && backup.tombstonedAt === null ? 'retired' : 'gone',
     parts: backup.parts,
     onTarget: backup.copies.some((copy) => copy.target === target && (copy.state === 'good' || copy.state === 'damaged')),
     unreadable: unreadable.has(backup.id),

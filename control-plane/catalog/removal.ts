@@ -20,34 +20,30 @@ export async function tombstone(db: Db, backupId: string, reason: string, now: D
         hint: 'Remove what uses it first, or wait for the job to end; "holdfast show" lists what leans on a backup.',
       })
     }
-    await tx
-      .update(backups)
-      .set({ status: 'expired', tombstonedAt: now, removalReason: reason, keptOnlyAsBase: false })
-      .where(eq(backups.id, backupId))
+    await tx.update(backups).set({ status: 'expired', tombstonedAt: now, removalReason: reason }).where(eq(backups.id, backupId))
     await tx.update(copies).set({ state: 'removing' }).where(eq(copies.backupId, backupId))
     await setLeans(tx, backupId, [])
   })
 }
 
-async function useOf(
-  tx: Db,
-  backup: Pick<BackupRow, 'id' | 'status' | 'pinnedAt' | 'sourceId' | 'parts'>,
-): Promise<string | null> {
-  if (backup.status === 'running') return 'it is being made'
-  if (backup.pinnedAt !== null) return 'it is pinned'
+async function useOf(tx: Db, backup: Pick<BackupRow, 'id' | 'status' | 'pinnedAt'>): Promise<string | null> {
   const [leaning] = await tx
     .select({ id: backupLeans.backupId })
     .from(backupLeans)
     .where(eq(backupLeans.baseId, backup.id))
     .limit(1)
-  if (leaning) return `backup ${leaning.id} leans on it`
+  return leaning ? `backup ${leaning.id} leans on it` : workOn(tx, backup)
+}
+
+async function workOn(tx: Db, backup: Pick<BackupRow, 'id' | 'status' | 'pinnedAt'>): Promise<string | null> {
+  if (backup.status === 'running') return 'it is being made'
+  if (backup.pinnedAt !== null) return 'it is pinned'
   const [reading] = await tx
     .select({ id: jobs.id })
     .from(jobs)
     .where(and(eq(jobs.backupId, backup.id), isNull(jobs.finishedAt)))
     .limit(1)
-  if (reading) return `job ${reading.id} works with it`
-  return null
+  return reading ? `job ${reading.id} works with it` : null
 }
 
 /** Whether another good backup of the same source and parts would be left. */
@@ -120,19 +116,20 @@ export async function recordRemoved(db: Db, backupId: string, now: Date): Promis
   })
 }
 
-/** What retention keeps only because something leans on it, so that the next incrementals let go of it. Exactly these of the source. */
-export async function setKeptOnlyAsBase(db: Db, sourceId: string, ids: readonly string[]): Promise<void> {
-  const chosen = ids.length === 0 ? sql`false` : inArray(backups.id, [...ids])
-  await db
-    .update(backups)
-    .set({ keptOnlyAsBase: sql`${chosen}` })
-    .where(
-      and(
-        eq(backups.sourceId, sourceId),
-        isNull(backups.tombstonedAt),
-        sql`${backups.keptOnlyAsBase} is distinct from (${chosen})`,
-      ),
-    )
+/**
+ * Expired as a backup, kept as a base: it lets go of what it leans on, and cannot be restored any more. Throws `backup_in_use`
+ * when it is running, pinned or read by a job. Again: nothing.
+ */
+export async function retire(db: Db, backupId: string, now: Date): Promise<void> {
+  await db.transaction(async (tx) => {
+    const [backup] = await tx.select().from(backups).where(eq(backups.id, backupId)).for('update')
+    if (!backup) throw new HoldfastError('not_found', `backup ${backupId} is not known`)
+    if (backup.retiredAt !== null || backup.tombstonedAt !== null) return
+    const use = await workOn(tx, backup)
+    if (use !== null) throw new HoldfastError('backup_in_use', `backup ${backupId} cannot expire: ${use}`)
+    await tx.update(backups).set({ status: 'expired', retiredAt: now }).where(eq(backups.id, backupId))
+    await setLeans(tx, backupId, [])
+  })
 }
 
 /** Ids of the backups that lean on this one, newest first. */

@@ -6,8 +6,8 @@ export interface BaseCandidate {
   readonly id: string
   readonly type: BackupType
   readonly createdAt: Date
-  readonly good: boolean
-  readonly tombstoned: boolean
+  /** `retired`: expired as a backup, there only as a base. */
+  readonly state: 'good' | 'retired' | 'gone'
   /** Chosen parts of the source; empty: the whole. */
   readonly parts: readonly string[]
   /** Its copy on the target of the new backup is whole, but perhaps for packs that are listed as damaged. */
@@ -43,17 +43,17 @@ export interface BaseQuestion {
 export function chooseBase(question: BaseQuestion): BaseChoice {
   const full = (reason: FullReason | null): BaseChoice => ({ type: 'full', baseId: null, leanedOn: [], reason })
   if (question.type === 'full') return full(null)
-  const good = question.candidates
-    .filter((candidate) => candidate.good && !candidate.tombstoned && sameParts(candidate.parts, question.parts))
+  const usable = question.candidates
+    .filter((candidate) => candidate.state !== 'gone' && sameParts(candidate.parts, question.parts))
     .sort(newestFirst)
-  const last = good[0]
+  const last = usable.find((candidate) => candidate.state === 'good')
   if (!last) return full('no_good_backup')
-  const base = question.type === 'differential' ? good.find((candidate) => candidate.type === 'full') : last
+  // a retired full is as whole as ever, having leaned on nothing; a retired incremental is only a store of chunks
+  const base = question.type === 'differential' ? usable.find((candidate) => candidate.type === 'full') : last
   if (!base) return full('no_full_backup')
   const all = withLeans(base, question.candidates)
   // a base that itself leans on something lost or removed would make a backup that can never be restored
-  if (all === null || all.some((candidate) => !candidate.good || candidate.tombstoned || candidate.unreadable))
-    return full('base_damaged')
+  if (all === null || all.some((candidate) => candidate.state === 'gone' || candidate.unreadable)) return full('base_damaged')
   if (all.some((candidate) => !candidate.onTarget)) return full('base_on_other_target')
   if (all.some((candidate) => !question.recipients.every((recipient) => candidate.recipients.includes(recipient)))) {
     return full('base_recipients_differ')
@@ -87,9 +87,9 @@ export const RESEND_PERMILLE = 50
  */
 export function chooseResend(
   type: BackupType,
-  leanedOn: readonly { readonly id: string; readonly createdAt: Date; readonly keptOnlyAsBase: boolean }[],
+  leanedOn: readonly { readonly id: string; readonly createdAt: Date; readonly retired: boolean }[],
 ): string[] {
   if (type !== 'incremental') return []
   const oldestFirst = [...leanedOn].sort((a, b) => a.createdAt.getTime() - b.createdAt.getTime() || (a.id < b.id ? -1 : 1))
-  return oldestFirst.filter((base) => leanedOn.length > LEAN_LIMIT || base.keptOnlyAsBase).map((base) => base.id)
+  return oldestFirst.filter((base) => leanedOn.length > LEAN_LIMIT || base.retired).map((base) => base.id)
 }

@@ -76,3 +76,8 @@ function unbase32(text: string): Buffer | null {
   }
   return value === 0 ? Buffer.from(out) : null
 }
+
+/** The key that the comment lines of an identity file carry, if any. */
+export function verifyingKeyOfIdentityFile(text: string): string | undefined {
+  return /^#\s*verifying key:\s*(hfv1[0-9a-z]+)\s*$/m.exec(text)?.[1]
+}

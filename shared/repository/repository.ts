@@ -11,6 +11,7 @@ import type { Secret } from '../secret.ts'
 
 /** Where a writer's objects go. `name` is relative to the backup's folder. Resolves when the store has confirmed it. */
 export interface ObjectSink {
+  /** `bytes` are valid until it settles: who keeps them copies them. */
   put(name: string, bytes: Buffer, sha256: Buffer, signal: AbortSignal): Promise<void>
 }
 
@@ -41,6 +42,11 @@ export interface WriterOptions {
   readonly damagedPacks: readonly string[]
   readonly resend: { readonly backupIds: readonly string[]; readonly permille: number }
   readonly objects: ObjectSink
+  /**
+   * An empty folder of the job's own, on a disk with room for 100 bytes for each chunk of the source. `finish` leaves a file `known` there for
+   * `keepKnown`.
+   */
+  readonly scratch: string
   readonly signal: AbortSignal
   onProgress(totals: WriterTotals): void
   /** Called after a pack was confirmed: what a resumed attempt needs to use it again. Awaited before the next pack. */

@@ -124,9 +124,19 @@ async function serve(upstream: string, request: IncomingMessage, response: Serve
       return
     }
     sent += piece.length
-    if (!response.write(piece)) await new Promise((resolve) => response.once('drain', resolve).once('close', resolve))
+    if (!response.write(piece)) await roomAgain(response)
   }
   response.end()
+}
+
+function roomAgain(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      response.off('drain', done).off('close', done)
+      resolve()
+    }
+    response.once('drain', done).once('close', done)
+  })
 }
 
 function forward(upstream: string, request: IncomingMessage, fault: Fault): Promise<IncomingMessage> {

@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto'
 import pino from 'pino'
 import { FakeClock } from '../../../shared/fake-clock.ts'
 import type { Secret } from '../../../shared/secret.ts'
+import type { IdempotencyState, IdempotencyStore } from '../../catalog/idempotency.ts'
+import type { AuditEvent } from '../../domain/audit-chain.ts'
 import type { Api } from '../app.ts'
-import type { AuditEvent } from '../audited.ts'
-import type { IdempotencyState, IdempotencyStore } from '../idempotency.ts'
 import type { Caller } from '../operations.ts'
 import { type ApiOptions, createApi } from '../server.ts'
 import { type FakeOperations, fakeOperations } from './fake-operations.ts'
@@ -51,7 +51,7 @@ export async function fakeApi(over: Partial<FakeOperations> = {}, options: Parti
       },
       current: async (keyId) => [...callers.values()].find((one) => one.keyId === keyId && !revoked.has(keyId)) ?? null,
     },
-    audit: { record: async (event) => void audit.push(event) },
+    audit: async (event) => void audit.push(event),
     idempotency: memoryIdempotency(),
     clock,
     log: pino({ level: 'silent' }),

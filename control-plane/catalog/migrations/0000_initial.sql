@@ -35,7 +35,7 @@ CREATE TABLE "backups" (
 	"test_restored_by" text,
 	"pinned_at" timestamp with time zone,
 	"pinned_by" text,
-	"kept_only_as_base" boolean DEFAULT false NOT NULL,
+	"retired_at" timestamp with time zone,
 	"removal_reason" text,
 	"tombstoned_at" timestamp with time zone,
 	"keys_destroyed_at" timestamp with time zone,

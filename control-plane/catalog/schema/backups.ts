@@ -42,8 +42,11 @@ export const backups = pgTable(
     testRestoredBy: text('test_restored_by'),
     pinnedAt: instant('pinned_at'),
     pinnedBy: text('pinned_by'),
-    /** Retention keeps it for no other reason than that something leans on it: the next incremental begins to let go of it. */
-    keptOnlyAsBase: boolean('kept_only_as_base').notNull().default(false),
+    /**
+     * Expired as a backup, kept as a base: it leans on nothing any more and cannot be restored, and the next incrementals
+     * let go of it. Gone once nothing leans on it.
+     */
+    retiredAt: instant('retired_at'),
     removalReason: text('removal_reason'),
     /** Removal: decided, then keys gone, then everything gone. */
     tombstonedAt: instant('tombstoned_at'),

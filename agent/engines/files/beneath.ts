@@ -1,0 +1,99 @@
+import { closeSync, constants, existsSync, lstatSync, openSync } from 'node:fs'
+
+const SLASH = 0x2f
+/** Linux: a handle to walk by, which needs no right to read the folder. */
+const O_PATH = process.platform === 'linux' ? 0o10000000 : 0
+const OPEN_FOLDER = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW | O_PATH
+
+/** With it, a path can begin at an open folder: what openat(2) does, for every call of Node's fs. */
+const handles = process.platform === 'linux' && existsSync('/proc/self/fd')
+
+interface Step {
+  readonly path: Buffer
+  /** -1 where there are no handles. */
+  readonly fd: number
+  readonly address: Buffer
+}
+
+/**
+ * Addresses of things beneath a folder. Every folder on the way is opened by its own name without following links, so
+ * that neither a hostile backup nor a user who swaps a folder for a link leads a process of root out of the tree.
+ *
+ * An address is good until the next call: use it at once, before any await. Where the platform has no handles (macOS),
+ * every folder on the way is checked to be none but a folder, which leaves a race.
+ */
+export class Beneath {
+  /** The root first, then the folders on the way to where the last address was. */
+  readonly #steps: Step[]
+
+  constructor(root: Buffer) {
+    this.#steps = [openStep(root, Buffer.alloc(0))]
+  }
+
+  /** Address of the entry with this path ("" is the root), which itself may be anything, or absent. */
+  entry(path: Buffer): Buffer {
+    if (path.length === 0) return Buffer.concat([this.#root().address, Buffer.from('/.')])
+    const cut = path.lastIndexOf(SLASH)
+    return join(this.#enter(path.subarray(0, Math.max(cut, 0))).address, path.subarray(cut + 1))
+  }
+
+  /** Address of a folder opened without following a link. Throws ENOTDIR or ELOOP when it is something else. */
+  folder(path: Buffer): Buffer {
+    return this.#enter(path).address
+  }
+
+  close(): void {
+    for (const step of this.#steps.splice(0)) closeStep(step)
+  }
+
+  #root(): Step {
+    const root = this.#steps[0]
+    if (!root) throw new Error('the folder has been closed')
+    return root
+  }
+
+  #enter(folder: Buffer): Step {
+    let step = this.#root()
+    while (this.#steps.length > 1) {
+      const last = this.#steps[this.#steps.length - 1] ?? step
+      if (isWithin(folder, last.path)) {
+        step = last
+        break
+      }
+      this.#steps.pop()
+      closeStep(last)
+    }
+    while (step.path.length < folder.length) {
+      const start = step.path.length === 0 ? 0 : step.path.length + 1
+      const end = folder.indexOf(SLASH, start)
+      const path = folder.subarray(0, end < 0 ? folder.length : end)
+      step = openStep(join(step.address, path.subarray(start)), Buffer.from(path))
+      this.#steps.push(step)
+    }
+    return step
+  }
+}
+
+/** True when `path` is the folder itself or lies in it. */
+export function isWithin(path: Buffer, folder: Buffer): boolean {
+  if (folder.length === 0) return true
+  if (path.length < folder.length || path.compare(folder, 0, folder.length, 0, folder.length) !== 0) return false
+  return path.length === folder.length || path[folder.length] === SLASH
+}
+
+export function join(folder: Buffer, name: Buffer): Buffer {
+  return folder.length === 0 ? name : Buffer.concat([folder, Buffer.from('/'), name])
+}
+
+function openStep(address: Buffer, path: Buffer): Step {
+  if (!handles) {
+    if (!lstatSync(address).isDirectory()) throw Object.assign(new Error('ENOTDIR: not a folder'), { code: 'ENOTDIR' })
+    return { path, fd: -1, address }
+  }
+  const fd = openSync(address, OPEN_FOLDER)
+  return { path, fd, address: Buffer.from(`/proc/self/fd/${fd}`) }
+}
+
+function closeStep(step: Step): void {
+  if (step.fd >= 0) closeSync(step.fd)
+}

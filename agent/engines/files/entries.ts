@@ -1,0 +1,97 @@
+import type { BigIntStats } from 'node:fs'
+import type { TreeEntry, TreeInput } from '../../../shared/artifacts.ts'
+import type { Run } from '../engine.ts'
+import type { Beneath } from './beneath.ts'
+import type { FilesConfig } from './config.ts'
+import { fileContent } from './content.ts'
+import { describeEntry } from './entry.ts'
+import { hasCode } from './posix.ts'
+import type { Report } from './report.ts'
+import { type Parts, Selection } from './select.ts'
+import type { Tally } from './tally.ts'
+import { walk } from './walk.ts'
+
+export interface Scan {
+  readonly tree: Beneath
+  readonly config: FilesConfig
+  readonly parts: Parts
+  readonly report: Report
+  readonly tally: Tally
+  readonly run: Run
+}
+
+/** First name of a file that has several. `size` is what was read of it. */
+interface FirstName {
+  readonly path: Buffer
+  size: number
+}
+
+const PROGRESS_EVERY = 500
+
+/** The tree as a backup takes it. `scan.tally` is right once the last entry has been dealt with. */
+export async function* treeEntries(scan: Scan): AsyncGenerator<TreeInput> {
+  const links = new Map<string, FirstName>()
+  let unreported = 0
+  const { config, parts, report, run } = scan
+  const selection = new Selection(config, parts)
+  for await (const { path, stat } of walk(scan.tree, {
+    selection,
+    oneFileSystem: config.one_file_system,
+    report,
+    signal: run.signal,
+  })) {
+    const entry = describeOrSkip(scan, path, stat)
+    if (!entry) continue
+    yield named(scan, entry, stat, links)
+    if (++unreported === PROGRESS_EVERY) {
+      run.progress({ objectsDone: unreported })
+      unreported = 0
+    }
+  }
+  if (unreported > 0) run.progress({ objectsDone: unreported })
+}
+
+function describeOrSkip(scan: Scan, path: Buffer, stat: BigIntStats): TreeEntry | null {
+  try {
+    return describeEntry(scan.tree, path, stat, scan.report)
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'EINVAL')) throw error
+    // a link that is none any more answers EINVAL
+    scan.report.say('file_vanished', path)
+    return null
+  }
+}
+
+/** The entry as another name of an earlier one, or with its own content. */
+function named(scan: Scan, entry: TreeEntry, stat: BigIntStats, links: Map<string, FirstName>): TreeInput {
+  const inode = `${stat.dev}:${stat.ino}`
+  const shared = stat.nlink > 1n && entry.type !== 'directory'
+  const first = shared ? links.get(inode) : undefined
+  if (first) {
+    const link = { ...entry, size: first.size, hardLinkTo: first.path }
+    scan.tally.add(link)
+    return link
+  }
+  const record: FirstName = { path: entry.path, size: entry.size }
+  if (shared) links.set(inode, record)
+  scan.tally.add(entry)
+  if (entry.type !== 'file') return entry
+  const sized = () => ({ ...entry, size: record.size })
+  const content = fileContent(entry.path, stat, {
+    tree: scan.tree,
+    report: scan.report,
+    clock: scan.run.clock,
+    signal: scan.run.signal,
+    dropped: () => {
+      scan.tally.remove(sized())
+      // the next name becomes the first
+      links.delete(inode)
+    },
+    resized: (size) => {
+      scan.tally.remove(sized())
+      record.size = size
+      scan.tally.add(sized())
+    },
+  })
+  return { ...entry, content }
+}

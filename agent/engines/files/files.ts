@@ -1,0 +1,44 @@
+import path from 'node:path'
+import { randomBase32 } from '../../../shared/ids.ts'
+import type { Engine } from '../engine.ts'
+import { backup } from './backup.ts'
+import { check, count } from './check.ts'
+import { type FilesConfig, filesConfig, locate } from './config.ts'
+import { fileError } from './errors.ts'
+import { preflight, preview } from './preflight.ts'
+import { removeTree } from './remove.ts'
+import { restore } from './restore.ts'
+
+/** A folder with everything in it that a file system keeps: README.md says what and how. */
+export const filesEngine: Engine<FilesConfig> = {
+  kind: 'files',
+  config: filesConfig,
+  abilities: {
+    kinds: ['full', 'incremental', 'differential'],
+    parts: 'path',
+    mapping: false,
+    tenants: false,
+    pointInTime: false,
+    overwrite: 'swap',
+  },
+  /** Every folder of a host could be one: what to protect is the administrator's to say. */
+  discover: async () => [],
+  describe: async (config) => ({ path: config.path }),
+  preflight,
+  backup,
+  preview,
+  restore,
+  count,
+  check,
+  async sandbox(config) {
+    const name = `.holdfast-test-${randomBase32(10)}`
+    const root = config.restore_roots[0]
+    const place = { config, targetName: root ? path.join(root, name) : name }
+    const made = locate(place).path
+    const dispose = () =>
+      removeTree(Buffer.from(made)).catch((error: unknown) => {
+        throw fileError(error, made)
+      })
+    return { place, dispose }
+  },
+}

@@ -1,0 +1,238 @@
+import { constants as fsConstants } from 'node:fs'
+import os from 'node:os'
+import koffi from 'koffi'
+
+/**
+ * The system calls that Node's fs lacks, by the C library. The only importer of koffi. All of them are blocking calls of
+ * microseconds; paths are raw bytes; a failure throws an Error with `code`, as fs does. Where a platform has no such call
+ * (macOS knows neither holes everywhere nor POSIX ACLs as attributes), the answer is the one of a plain file system.
+ */
+
+const linux = process.platform === 'linux'
+const library = koffi.load(linux ? null : '/usr/lib/libSystem.B.dylib')
+const NAMES = new Map(Object.entries(os.constants.errno).map(([name, number]) => [number, name]))
+// macOS: not among Node's constants
+if (!linux) NAMES.set(93, 'ENOATTR')
+
+type Call = (...args: Array<Buffer | number | bigint | null>) => number | bigint
+
+/** A call that a C library may lack (musl, older glibc): then it answers ENOSYS. */
+function declare(signature: string): Call {
+  try {
+    return library.func(signature) as Call
+  } catch (error) {
+    if (!/find function/i.test(String(error))) throw error
+    return () => {
+      koffi.errno(os.constants.errno.ENOSYS)
+      return -1
+    }
+  }
+}
+
+const calls = {
+  lseek: declare('int64_t lseek(int fd, int64_t offset, int whence)'),
+  flock: declare('int flock(int fd, int operation)'),
+  utimensat: declare('int utimensat(int fd, const void *path, const void *times, int flags)'),
+  mknod: declare(
+    `int mknod(const void *path, ${linux ? 'uint32_t' : 'uint16_t'} mode, ${linux ? 'uint64_t' : 'int32_t'} device)`,
+  ),
+  sync: declare(linux ? 'int syncfs(int fd)' : 'int fsync(int fd)'),
+  rename: declare(
+    linux
+      ? 'int renameat2(int from_fd, const void *from, int to_fd, const void *to, unsigned int flags)'
+      : 'int renameatx_np(int from_fd, const void *from, int to_fd, const void *to, unsigned int flags)',
+  ),
+  list: declare(
+    linux
+      ? 'intptr_t llistxattr(const void *path, void *list, size_t size)'
+      : 'intptr_t listxattr(const void *path, void *list, size_t size, int options)',
+  ),
+  get: declare(
+    linux
+      ? 'intptr_t lgetxattr(const void *path, const void *name, void *value, size_t size)'
+      : 'intptr_t getxattr(const void *path, const void *name, void *value, size_t size, uint32_t position, int options)',
+  ),
+  set: declare(
+    linux
+      ? 'int lsetxattr(const void *path, const void *name, const void *value, size_t size, int flags)'
+      : 'int setxattr(const void *path, const void *name, const void *value, size_t size, uint32_t position, int options)',
+  ),
+  remove: declare(
+    linux
+      ? 'int lremovexattr(const void *path, const void *name)'
+      : 'int removexattr(const void *path, const void *name, int options)',
+  ),
+}
+
+const AT_FDCWD = linux ? -100 : -2
+const AT_SYMLINK_NOFOLLOW = linux ? 0x100 : 0x20
+const UTIME_OMIT = linux ? (1n << 30n) - 2n : -2n
+const [SEEK_DATA, SEEK_HOLE] = linux ? [3, 4] : [4, 3]
+const [RENAME_NOREPLACE, RENAME_EXCHANGE] = linux ? [1, 2] : [4, 2]
+const LOCK_EX_NB = 2 | 4
+/** macOS: position 0, XATTR_NOFOLLOW. */
+const attributeOptions = linux ? [] : [0, 1]
+
+const terminated = (bytes: Buffer) => Buffer.concat([bytes, Buffer.alloc(1)])
+
+function check(name: string, result: number | bigint): number {
+  if (Number(result) >= 0) return Number(result)
+  const code = NAMES.get(koffi.errno()) ?? `E${koffi.errno()}`
+  throw Object.assign(new Error(`${code}: ${name}`), { code, syscall: name })
+}
+
+/** Whether an error of a system call is one of these. */
+export function hasCode(error: unknown, ...codes: string[]): boolean {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined
+  return typeof code === 'string' && codes.includes(code)
+}
+
+/** Where data begins at or after `offset`; null when there is none before the file's end. */
+export function seekData(fd: number, offset: number): number | null {
+  try {
+    return check('lseek', calls.lseek(fd, offset, SEEK_DATA))
+  } catch (error) {
+    if (hasCode(error, 'ENXIO')) return null
+    // a file system without holes: all is data
+    if (hasCode(error, 'EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'ENOTTY')) return offset
+    throw error
+  }
+}
+
+/** Where the hole after the data at `offset` begins, the file's end at the latest. */
+export function seekHole(fd: number, offset: number, size: number): number {
+  try {
+    return check('lseek', calls.lseek(fd, offset, SEEK_HOLE))
+  } catch (error) {
+    if (hasCode(error, 'EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'ENOTTY', 'ENXIO')) return size
+    throw error
+  }
+}
+
+/** Sets the time of modification to the nanosecond, never through a symbolic link; the time of access stays. */
+export function setModified(path: Buffer, mtimeNs: bigint): void {
+  const times = Buffer.alloc(32)
+  times.writeBigInt64LE(UTIME_OMIT, 8)
+  const nanos = ((mtimeNs % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n
+  times.writeBigInt64LE((mtimeNs - nanos) / 1_000_000_000n, 16)
+  times.writeBigInt64LE(nanos, 24)
+  check('utimensat', calls.utimensat(AT_FDCWD, terminated(path), times, AT_SYMLINK_NOFOLLOW))
+}
+
+export type NodeType = 'fifo' | 'socket' | 'char-device' | 'block-device'
+const TYPE_BITS: Record<NodeType, number> = {
+  fifo: fsConstants.S_IFIFO,
+  socket: fsConstants.S_IFSOCK,
+  'char-device': fsConstants.S_IFCHR,
+  'block-device': fsConstants.S_IFBLK,
+}
+
+export function makeNode(path: Buffer, type: NodeType, mode: number, device: { major: number; minor: number }): void {
+  check('mknod', calls.mknod(terminated(path), TYPE_BITS[type] | mode, joinDevice(device)))
+}
+
+function joinDevice({ major, minor }: { major: number; minor: number }): bigint {
+  const [high, low] = [BigInt(major), BigInt(minor)]
+  if (!linux) return (high << 24n) | low
+  return ((high & 0xfffn) << 8n) | (low & 0xffn) | ((low & ~0xffn) << 12n) | ((high & ~0xfffn) << 32n)
+}
+
+export function splitDevice(device: bigint): { major: number; minor: number } {
+  if (!linux) return { major: Number((device >> 24n) & 0xffn), minor: Number(device & 0xffffffn) }
+  return {
+    major: Number(((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n)),
+    minor: Number((device & 0xffn) | ((device >> 12n) & 0xffffff00n)),
+  }
+}
+
+/** Two names change places at one moment. False when the file system cannot. */
+export function exchange(one: Buffer, other: Buffer): boolean {
+  return rename(one, other, RENAME_EXCHANGE)
+}
+
+/** Renames, and throws EEXIST when the new name is taken. False when the file system cannot do so at one moment. */
+export function renameToNew(from: Buffer, to: Buffer): boolean {
+  return rename(from, to, RENAME_NOREPLACE)
+}
+
+function rename(from: Buffer, to: Buffer, flags: number): boolean {
+  try {
+    check('rename', calls.rename(AT_FDCWD, terminated(from), AT_FDCWD, terminated(to), flags))
+    return true
+  } catch (error) {
+    if (hasCode(error, 'EINVAL', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP')) return false
+    throw error
+  }
+}
+
+/** Takes an exclusive lock that the kernel gives back with the file's closing. False when another process has it. */
+export function tryLock(fd: number): boolean {
+  try {
+    check('flock', calls.flock(fd, LOCK_EX_NB))
+    return true
+  } catch (error) {
+    if (hasCode(error, 'EWOULDBLOCK', 'EAGAIN')) return false
+    throw error
+  }
+}
+
+/** Waits until everything written to the file system of `fd` is on its disk (macOS: to this file alone). */
+export function syncFileSystem(fd: number): Promise<void> {
+  const call = calls.sync as Call & { async?: (fd: number, done: (error: unknown, result: number) => void) => void }
+  return new Promise((resolve, reject) => {
+    if (!call.async) return resolve()
+    call.async(fd, (error, result) => {
+      if (error) reject(error)
+      else if (result < 0) reject(Object.assign(new Error('EIO: syncfs'), { code: 'EIO', syscall: 'syncfs' }))
+      else resolve()
+    })
+  })
+}
+
+/** Extended attributes of the entry itself, never of what a link points to. Empty where the file system has none. */
+export function listAttributes(path: Buffer): Buffer[] {
+  const name = terminated(path)
+  const list = grow((target) => calls.list(name, target, target.length, ...attributeOptions.slice(1)))
+  if (!list) return []
+  const names: Buffer[] = []
+  for (let start = 0; start < list.length; ) {
+    const end = list.indexOf(0, start)
+    names.push(list.subarray(start, end))
+    start = end + 1
+  }
+  return names
+}
+
+/** Null when it has gone meanwhile. */
+export function getAttribute(path: Buffer, name: Buffer): Buffer | null {
+  const [file, key] = [terminated(path), terminated(name)]
+  return grow((target) => calls.get(file, key, target, target.length, ...attributeOptions))
+}
+
+export function setAttribute(path: Buffer, name: Buffer, value: Buffer): void {
+  // a buffer without bytes has no address
+  const bytes = value.length > 0 ? value : Buffer.alloc(1)
+  check('setxattr', calls.set(terminated(path), terminated(name), bytes, value.length, ...(linux ? [0] : attributeOptions)))
+}
+
+/** Absent is not an error. */
+export function removeAttribute(path: Buffer, name: Buffer): void {
+  try {
+    check('removexattr', calls.remove(terminated(path), terminated(name), ...attributeOptions.slice(1)))
+  } catch (error) {
+    if (!hasCode(error, 'ENODATA', 'ENOATTR', 'ENOTSUP', 'EOPNOTSUPP')) throw error
+  }
+}
+
+/** Calls with a larger buffer until the answer fits. */
+function grow(call: (target: Buffer) => number | bigint): Buffer | null {
+  for (let size = 256; ; size *= 16) {
+    const target = Buffer.alloc(size)
+    try {
+      return target.subarray(0, check('getxattr', call(target)))
+    } catch (error) {
+      if (hasCode(error, 'ENODATA', 'ENOATTR', 'ENOTSUP', 'EOPNOTSUPP')) return null
+      if (!hasCode(error, 'ERANGE') || size > 1 << 20) throw error
+    }
+  }
+}

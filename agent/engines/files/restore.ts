@@ -1,0 +1,72 @@
+import type { BackupSource, TreeEntry } from '../../../shared/artifacts.ts'
+import { HoldfastError } from '../../../shared/errors.ts'
+import type { RestorePlan, Run } from '../engine.ts'
+import { TREE } from './backup.ts'
+import type { FilesConfig } from './config.ts'
+import { fileError } from './errors.ts'
+import { LinkedParts } from './linked-parts.ts'
+import { TreeMaker } from './maker.ts'
+import { merge } from './merge.ts'
+import { Report } from './report.ts'
+import { Parts } from './select.ts'
+import { Staging } from './staging.ts'
+import { findTarget, refuseExisting, refuseMounts, type Target } from './target.ts'
+
+export async function restore(plan: RestorePlan<FilesConfig>, source: BackupSource, run: Run): Promise<void> {
+  run.signal.throwIfAborted()
+  refuseMapping(plan)
+  const parts = new Parts(plan.parts)
+  const target = findTarget(plan)
+  if (target.exists && !plan.overwrite) refuseExisting(target)
+  if (target.exists && parts.all) refuseMounts(target)
+  const report = new Report(run)
+  try {
+    await restoreInto(target, parts, source, run, report)
+  } catch (error) {
+    run.signal.throwIfAborted()
+    throw fileError(error, target.path)
+  } finally {
+    report.close()
+  }
+}
+
+async function restoreInto(target: Target, parts: Parts, source: BackupSource, run: Run, report: Report): Promise<void> {
+  const staging = await Staging.open(target)
+  try {
+    run.progress({ phase: 'writing' })
+    await fill(staging.path, parts, source, run, report)
+    await staging.sync()
+    run.signal.throwIfAborted()
+    run.fenced()
+    // from here on nothing waits for anything, so that no abort finds it half done
+    if (target.exists && !parts.all) merge(staging.path, Buffer.from(target.path))
+    else staging.swap()
+  } finally {
+    await staging.dispose(report)
+  }
+}
+
+async function fill(root: Buffer, parts: Parts, source: BackupSource, run: Run, report: Report): Promise<void> {
+  const accept = (entry: TreeEntry) => entry.path.length === 0 || parts.judge(entry.path) !== 'skip'
+  const linked = parts.all ? null : await LinkedParts.find(source, TREE, accept)
+  const maker = new TreeMaker(root, run, report)
+  try {
+    for await (const entry of source.openTree(TREE, (one) => accept(one) || (linked?.needs(one) ?? false))) {
+      run.signal.throwIfAborted()
+      if (linked?.needs(entry)) await maker.addUnnamed(linked.renamed(entry))
+      else await maker.add(linked?.renamed(entry) ?? entry)
+      run.progress({ objectsDone: 1 })
+    }
+    parts.requireAll('the backup')
+    maker.finish()
+  } finally {
+    maker.close()
+  }
+}
+
+function refuseMapping(plan: RestorePlan<FilesConfig>): void {
+  if (Object.keys(plan.mapping).length === 0) return
+  throw new HoldfastError('not_supported', 'paths cannot be renamed within a restore', {
+    hint: 'Restore the chosen paths into a new folder, and move them from there.',
+  })
+}

@@ -1,0 +1,36 @@
+import { createHash } from 'node:crypto'
+import type { TreeEntry } from '../../../shared/artifacts.ts'
+import type { Fingerprint } from '../../../shared/results.ts'
+
+const COUNTED = { file: 'files', directory: 'folders', symlink: 'links' } as const
+
+/**
+ * Counts of a tree, and a digest of every entry's path, type, and size or link. The digest is the exclusive or of one
+ * SHA-256 for each entry, so that an entry can be taken out again; paths are unique, so none cancels another. It shows
+ * loss and mistakes; what an attacker changes is found by the digests of the contents.
+ */
+export class Tally {
+  readonly #counts = { files: 0, folders: 0, links: 0, special: 0 }
+  readonly #digest = Buffer.alloc(32)
+
+  add(entry: TreeEntry): void {
+    this.#apply(entry, 1)
+  }
+
+  /** Takes out what was added with exactly this path, type, size and link. */
+  remove(entry: TreeEntry): void {
+    this.#apply(entry, -1)
+  }
+
+  fingerprint(): Fingerprint {
+    return { counts: { ...this.#counts }, facts: { entries_digest: this.#digest.toString('hex') } }
+  }
+
+  #apply(entry: TreeEntry, step: 1 | -1): void {
+    const kind = entry.type in COUNTED ? COUNTED[entry.type as keyof typeof COUNTED] : 'special'
+    this.#counts[kind] += step
+    const hash = createHash('sha256').update(`${entry.type} ${entry.size} ${entry.path.length} `).update(entry.path)
+    const one = hash.update(entry.linkTarget ?? '').digest()
+    for (let i = 0; i < 32; i++) this.#digest[i] = (this.#digest[i] ?? 0) ^ (one[i] ?? 0)
+  }
+}

@@ -1,0 +1,75 @@
+import { Readable } from 'node:stream'
+import { request } from 'undici'
+import { HoldfastError } from '../../shared/errors.ts'
+import { MAX_OBJECT_BYTES } from '../../shared/storage/target.ts'
+import { type Address, requireAddress } from './address.ts'
+import { type Meaning, meaningOf, problemCode } from './answers.ts'
+import { Patience } from './patience.ts'
+import type { Line, ObjectToPut } from './transfer.ts'
+
+export class Putter {
+  readonly #line: Line
+
+  constructor(line: Line) {
+    this.#line = line
+  }
+
+  async put(name: string, bytes: Buffer, sha256: Buffer, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
+    if (bytes.length > MAX_OBJECT_BYTES) {
+      throw new HoldfastError('too_large', `object ${name} has ${bytes.length} bytes, more than ${MAX_OBJECT_BYTES}`)
+    }
+    const { clock, log } = this.#line.options
+    const patience = new Patience(`object ${name}`, { clock, log, patienceMs: this.#line.patienceMs })
+    try {
+      await this.#untilStored({ name, size: bytes.length, sha256 }, bytes, patience, signal)
+    } finally {
+      this.#line.totals.retries += patience.retries
+    }
+  }
+
+  async #untilStored(object: ObjectToPut, bytes: Buffer, patience: Patience, signal: AbortSignal): Promise<void> {
+    let address: Address | null = null
+    for (;;) {
+      try {
+        if (!address || this.#line.options.clock.monotonicMs() >= address.usableUntilMs) {
+          const signed = await this.#sign(object, signal)
+          if (signed === 'stored') return
+          address = signed
+        }
+        const { meaning, status, code } = await this.#send(address, bytes, signal)
+        if (meaning === 'done') return
+        // asked again after a 412, the control plane asks the store whose object that is
+        if (meaning === 'taken' || meaning === 'new-address') address = null
+        await patience.afterAnswer(meaning, status, code, signal)
+      } catch (error) {
+        if (address && error instanceof HoldfastError && error.code === 'pin_mismatch') address = null
+        await patience.afterError(error, signal)
+      }
+    }
+  }
+
+  async #sign(object: ObjectToPut, signal: AbortSignal): Promise<Address | 'stored'> {
+    const askedAtMs = this.#line.options.clock.monotonicMs()
+    const [signed] = await this.#line.options.signPuts([object], signal)
+    if (signed?.alreadyStored) return 'stored'
+    if (!signed) throw new HoldfastError('internal', `no address came for object ${object.name}`)
+    return requireAddress(signed, 'PUT', `object ${object.name}`, askedAtMs)
+  }
+
+  async #send(address: Address, bytes: Buffer, signal: AbortSignal): Promise<{ meaning: Meaning; status: number; code: string }> {
+    const { connections, upload, totals } = this.#line
+    const pieces = upload.pass(bytes, signal, (sent) => {
+      totals.sentBytes += sent
+    })
+    const answer = await request(address.url, {
+      method: 'PUT',
+      dispatcher: connections.for(address.pin),
+      headers: { ...address.headers, 'content-length': String(bytes.length) },
+      body: Readable.from(pieces, { objectMode: false }),
+      signal,
+    })
+    const code = await problemCode(answer.body)
+    return { meaning: meaningOf(answer.statusCode, code), status: answer.statusCode, code }
+  }
+}

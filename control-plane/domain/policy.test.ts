@@ -1,0 +1,80 @@
+import { describe, expect, test } from 'vitest'
+import { diffFleetFile, parseFleetFile } from './fleet-file.ts'
+import { policySchema, selectsSource } from './policy.ts'
+
+const databases = {
+  select: { engine: ['postgres'], labels: { env: 'production' } },
+  schedule: { full: '0 2 * * 0', incremental: '0 2 * * 1-6', timezone: 'Europe/Berlin', window: '4h', jitter: '10m' },
+  targets: ['primary'],
+  retention: { duration: '30d', daily: 7, weekly: 4, monthly: 12, yearly: 5, min_verified: 2 },
+  verify: { validate: 'always' },
+  limits: { parallel_jobs: 2 },
+}
+const file = { targets: { primary: { kind: 'local', path: '/srv/backups' } }, policies: { databases } }
+
+test('a policy of the documentation is accepted, its units resolved, and reading the kept form changes nothing', () => {
+  const policy = policySchema.parse(databases)
+  expect(policy).toMatchObject({ schedule: { window: 14_400, jitter: 600 }, retention: { duration: 2_592_000 } })
+  expect(policySchema.parse(JSON.parse(JSON.stringify(policy)))).toEqual(policy)
+})
+
+test.each([
+  ['an unknown key', { ...databases, retentoin: {} }, 'retentoin'],
+  ['an unknown key inside', { ...databases, retention: { dayly: 7 } }, 'dayly'],
+  ['what this version does not do', { ...databases, verify: { test_restore: 'weekly' } }, 'test_restore'],
+  ['a second target', { ...databases, targets: ['primary', 'secondary'] }, 'targets'],
+  ['no target', { ...databases, targets: [] }, 'targets'],
+  ['a duration without unit', { ...databases, retention: { duration: '30' } }, 'retention.duration'],
+  ['a schedule that is never due', { ...databases, schedule: { full: '0 2 31 2 *' } }, 'schedule.full'],
+  ['a schedule of nothing', { ...databases, schedule: { timezone: 'UTC' } }, 'schedule'],
+  [
+    'a jitter beyond the window',
+    { ...databases, schedule: { full: '0 2 * * *', window: '5m', jitter: '10m' } },
+    'schedule.jitter',
+  ],
+  ['a target that the file does not have', { ...databases, targets: ['primry'] }, 'primry'],
+])('%s is refused by name', (_, policy, named) => {
+  expect(() => parseFleetFile({ ...file, policies: { databases: policy } })).toThrow(
+    expect.objectContaining({ code: 'invalid_config', message: expect.stringContaining(named) }),
+  )
+})
+
+describe('a policy selects', () => {
+  const source = { host: 'db1', name: 'app', engine: 'postgres', labels: { env: 'production' } }
+  test.each([
+    [{}, true],
+    [{ engine: ['postgres', 'sqlite'] }, true],
+    [{ engine: ['sqlite'] }, false],
+    [{ labels: { env: 'production' } }, true],
+    [{ labels: { env: 'test' } }, false],
+    [{ labels: { constructor: 'x' } }, false],
+    [{ sources: ['db*/app'] }, true],
+    [{ sources: ['*/other'] }, false],
+    // written out and empty: none, not all
+    [{ sources: [] }, false],
+    [{ engine: ['postgres'], labels: { env: 'test' } }, false],
+  ])('by every condition: %j', (select, expected) => {
+    expect(selectsSource(select, source)).toBe(expected)
+  })
+})
+
+test('a difference names what is made, changed and removed, in an order that can be applied', () => {
+  const parsed = parseFleetFile(file)
+  const state = {
+    targets: { old: { kind: 'local', path: '/old' } },
+    policies: {
+      databases: policySchema.parse({ ...databases, retention: { daily: 3 } }),
+      gone: policySchema.parse({ targets: ['old'] }),
+    },
+  }
+  const changes = diffFleetFile(parsed, state)
+  expect(changes.map((change) => `${change.action} ${change.kind} ${change.name}`)).toEqual([
+    'create target primary',
+    'update policy databases',
+    'delete policy gone',
+    'delete target old',
+  ])
+  expect(changes[1]?.fields).toContainEqual({ path: 'retention.daily', from: 3, to: 7 })
+  expect(diffFleetFile(parsed, { targets: parsed.targets ?? {}, policies: parsed.policies ?? {} })).toEqual([])
+  expect(diffFleetFile(parseFleetFile({}), state)).toEqual([])
+})

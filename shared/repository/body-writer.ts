@@ -1,0 +1,194 @@
+import { createHash } from 'node:crypto'
+import type { BlockPipeline } from './block-pipeline.ts'
+import { ByteWriter } from './bytes.ts'
+import { LIMITS, PAGE, TARGETS } from './format.ts'
+import type { KnownSegment } from './known-blobs.ts'
+import type { KnownDraft } from './known-draft.ts'
+import type { Places } from './places.ts'
+import type { References } from './references.ts'
+import { RECORD, type RunState, START, writeRun } from './runs.ts'
+
+/** Pages that hold rows of more than one artifact, and what all bodies share. */
+export interface BodyContext {
+  readonly places: Places
+  readonly references: References
+  readonly pipeline: BlockPipeline
+  readonly draft: KnownDraft
+  readonly treePages: PageFiller
+}
+
+export type BodyPlace = { readonly inline: Buffer } | { readonly pages: readonly number[] }
+
+/** Fills pages of one type and submits each when it is full. */
+export class PageFiller {
+  readonly #type: number
+  readonly #kind: 'page' | 'index'
+  readonly #pipeline: BlockPipeline
+  readonly #page = new ByteWriter()
+  /** Numbers (of Places) of the pages submitted so far. */
+  readonly pages: number[] = []
+
+  constructor(type: number, kind: 'page' | 'index', pipeline: BlockPipeline) {
+    this.#type = type
+    this.#kind = kind
+    this.#pipeline = pipeline
+  }
+
+  get empty(): boolean {
+    return this.#page.length === 0
+  }
+
+  /** Makes room for a record of this length; true when it begins a new page. */
+  makeRoom(length: number): boolean {
+    const full = this.#page.length + length > LIMITS.page || this.#page.length >= TARGETS.page
+    if (!this.empty && !full) return false
+    this.flush()
+    this.#page.u8(this.#type)
+    return true
+  }
+
+  add(record: Uint8Array): void {
+    this.makeRoom(record.length)
+    this.#page.bytes(record)
+  }
+
+  flush(): void {
+    if (this.empty) return
+    this.pages.push(this.#pipeline.submitPage(this.#kind, this.#page.copy()))
+    this.#page.clear()
+  }
+
+  /** What is not in a page yet, without the type. */
+  rest(): Buffer {
+    return this.#page.copy().subarray(1)
+  }
+}
+
+type Pending =
+  | { kind: 'run'; ref: number; first: number; count: number }
+  | { kind: 'hole'; length: number }
+  | { kind: 'entry'; bytes: Buffer; tag: Buffer | null; size: number }
+
+/** Largest record besides entries: a run or a hole. */
+const SMALL_RECORD = 32
+
+/**
+ * The body of one artifact. Runs wait here until their blocks have a place; the order is kept. A file's entry is added when the
+ * file has been read (`entry` before its segments in the body: see `file`).
+ */
+export class BodyWriter {
+  readonly #context: BodyContext
+  readonly #pages: PageFiller
+  readonly #digest = createHash('sha256')
+  readonly #record = new ByteWriter(64)
+  #pending: Pending[] = []
+  #before: RunState = START
+  /** Of the file that is being encoded, when it has a tag. */
+  #file: { tag: Buffer; size: number; segments: KnownSegment[]; row: ByteWriter; before: RunState } | null = null
+
+  constructor(context: BodyContext) {
+    this.#context = context
+    this.#pages = new PageFiller(PAGE.body, 'page', context.pipeline)
+  }
+
+  run(ref: number, first: number, count: number): void {
+    addSegment(this.#pending, { kind: 'run', ref, first, count })
+  }
+
+  /** An entry and its segments. `tag` lets the next backup leave the file unread. */
+  file(bytes: Buffer, tag: Buffer | null, size: number, segments: readonly KnownSegment[]): void {
+    this.#pending.push({ kind: 'entry', bytes, tag, size })
+    for (const segment of segments) {
+      if ('hole' in segment) this.#pending.push({ kind: 'hole', length: segment.hole })
+      else addSegment(this.#pending, { kind: 'run', ...segment })
+    }
+  }
+
+  /** Encodes what has its place. `end` when nothing follows; every block must have its place then. */
+  drain(end = false): void {
+    // the last run of a stream may still grow while its block is open
+    let done = 0
+    for (const item of this.#pending) {
+      if (item.kind === 'run' && !this.#context.places.isPlaced(item.ref)) break
+      this.#encode(item)
+      done++
+    }
+    this.#pending.splice(0, done)
+    if (end && this.#pending.length > 0) throw new Error('a block of a finished artifact has no place')
+    if (end) this.#endFile()
+  }
+
+  finish(): { body: BodyPlace; sha256: Buffer } {
+    this.drain(true)
+    const sha256 = this.#digest.digest()
+    if (this.#pages.pages.length === 0) {
+      const rest = this.#pages.empty ? Buffer.alloc(0) : this.#pages.rest()
+      if (rest.length <= TARGETS.inlineBody) return { body: { inline: rest }, sha256 }
+    }
+    this.#pages.flush()
+    return { body: { pages: this.#pages.pages }, sha256 }
+  }
+
+  #encode(item: Pending): void {
+    if (item.kind === 'entry') this.#encodeEntry(item)
+    else if (item.kind === 'hole') this.#encodeHole(item.length)
+    else this.#encodeRun(item.ref, item.first, item.count)
+  }
+
+  #encodeEntry(item: Pending & { kind: 'entry' }): void {
+    this.#endFile()
+    this.#record.clear()
+    this.#record.u8(RECORD.entry).sized(item.bytes)
+    this.#emit(this.#record.view())
+    if (item.tag) this.#file = { tag: item.tag, size: item.size, segments: [], row: new ByteWriter(32), before: START }
+  }
+
+  #encodeHole(length: number): void {
+    this.#record.clear()
+    this.#record.u8(RECORD.hole).varint(length)
+    this.#emit(this.#record.view())
+    if (!this.#file) return
+    this.#file.segments.push({ hole: length })
+    this.#file.row.bytes(this.#record.view())
+  }
+
+  #encodeRun(ref: number, first: number, count: number): void {
+    const run = this.#context.references.use(ref, first, count)
+    // before it is encoded: at the start of a page the run before is forgotten
+    this.#makeRoom(SMALL_RECORD)
+    this.#record.clear()
+    this.#before = writeRun(this.#record, run, this.#before)
+    this.#emit(this.#record.view())
+    if (!this.#file) return
+    this.#file.segments.push({ ref, first, count })
+    this.#file.before = writeRun(this.#file.row, run, this.#file.before)
+  }
+
+  #makeRoom(length: number): void {
+    if (this.#pages.makeRoom(length)) this.#before = START
+  }
+
+  #emit(record: Buffer): void {
+    this.#makeRoom(record.length)
+    this.#digest.update(record)
+    this.#pages.add(record)
+  }
+
+  #endFile(): void {
+    const file = this.#file
+    this.#file = null
+    if (!file) return
+    const rest = new ByteWriter(64).bytes(file.tag).varint(file.size).bytes(file.row.view())
+    // a file of more pieces than fit into a page is read again next time instead; its chunks are known all the same
+    if (rest.length > LIMITS.page - SMALL_RECORD) return
+    this.#context.treePages.add(new ByteWriter(rest.length + 8).sized(rest.view()).view())
+    this.#context.draft.addFile(file.tag, { size: file.size, segments: file.segments })
+  }
+}
+
+/** Joins a run with the one before it where it goes on in the same block. */
+function addSegment(list: Pending[], run: Pending & { kind: 'run' }): void {
+  const last = list.at(-1)
+  if (last?.kind === 'run' && last.ref === run.ref && last.first + last.count === run.first) last.count += run.count
+  else list.push(run)
+}

@@ -1,0 +1,84 @@
+import { closeSync, openSync, readSync, writeSync } from 'node:fs'
+
+/**
+ * Rows of one size on their way to being sorted by their first bytes, which are spread evenly (hashes): written to a file in
+ * buckets by their first byte, sorted a bucket at a time. So a table of a terabyte's chunks is sorted in a few megabytes.
+ */
+export class BucketSpool {
+  readonly #fd: number
+  readonly #rowBytes: number
+  readonly #keyBytes: number
+  readonly #buckets: Bucket[]
+  #end = 0
+
+  constructor(file: string, rowBytes: number, keyBytes: number) {
+    this.#fd = openSync(file, 'wx+', 0o600)
+    this.#rowBytes = rowBytes
+    this.#keyBytes = keyBytes
+    this.#buckets = Array.from({ length: BUCKETS }, () => ({ buffer: null, fill: 0, pieces: [], rows: 0 }))
+  }
+
+  /** A view into which the caller writes one row at once, its key included. `firstByte` is the key's. */
+  add(firstByte: number, write: (row: Buffer) => void): void {
+    const bucket = this.#buckets[firstByte >> (8 - BUCKET_BITS)] as Bucket
+    bucket.buffer ??= Buffer.allocUnsafe(this.#rowBytes * ROWS_IN_MEMORY)
+    write(bucket.buffer.subarray(bucket.fill, bucket.fill + this.#rowBytes))
+    bucket.fill += this.#rowBytes
+    bucket.rows++
+    if (bucket.fill === bucket.buffer.length) this.#flush(bucket)
+  }
+
+  /** Each bucket's rows in rising order of their keys; of rows with the same key only the one added first. */
+  *sorted(keep: (row: Buffer) => boolean): Generator<Buffer> {
+    for (const bucket of this.#buckets) {
+      const rows = this.#load(bucket)
+      const order: number[] = []
+      for (let at = 0; at < rows.length; at += this.#rowBytes) {
+        if (keep(rows.subarray(at, at + this.#rowBytes))) order.push(at)
+      }
+      const key = this.#keyBytes
+      order.sort((a, b) => rows.compare(rows, b, b + key, a, a + key) || a - b)
+      let before = -1
+      for (const at of order) {
+        if (before >= 0 && rows.compare(rows, at, at + key, before, before + key) === 0) continue
+        before = at
+        yield rows.subarray(at, at + this.#rowBytes)
+      }
+    }
+  }
+
+  close(): void {
+    closeSync(this.#fd)
+  }
+
+  #flush(bucket: Bucket): void {
+    if (!bucket.buffer) return
+    writeSync(this.#fd, bucket.buffer, 0, bucket.fill, this.#end)
+    bucket.pieces.push({ at: this.#end, length: bucket.fill })
+    this.#end += bucket.fill
+    bucket.fill = 0
+  }
+
+  #load(bucket: Bucket): Buffer {
+    const rows = Buffer.allocUnsafe(bucket.rows * this.#rowBytes)
+    let at = 0
+    for (const piece of bucket.pieces) {
+      readSync(this.#fd, rows, at, piece.length, piece.at)
+      at += piece.length
+    }
+    if (bucket.buffer) bucket.buffer.copy(rows, at, 0, bucket.fill)
+    bucket.buffer = null
+    return rows
+  }
+}
+
+interface Bucket {
+  buffer: Buffer | null
+  fill: number
+  pieces: Array<{ at: number; length: number }>
+  rows: number
+}
+
+const BUCKET_BITS = 6
+const BUCKETS = 1 << BUCKET_BITS
+const ROWS_IN_MEMORY = 1024

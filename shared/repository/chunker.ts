@@ -1,0 +1,122 @@
+import type { Chunking } from '../artifacts.ts'
+import { HoldfastError } from '../errors.ts'
+import { gearTableBytes, LIMITS, MIB } from './format.ts'
+
+/**
+ * Cuts a stream into chunks (FORMAT.md section 6). `push` calls `emit` for each finished chunk; the bytes given to it are a
+ * view that is valid only during the call. The cuts do not depend on how the input is split.
+ */
+export interface Chunker {
+  push(bytes: Buffer): void
+  /** Ends the current chunk: the end of an extent or of the artifact. The chunker can be used again. */
+  end(): void
+}
+
+export function createChunker(chunking: Chunking, gear: Uint32Array, emit: (chunk: Buffer) => void): Chunker {
+  const splitter = chunking.kind === 'fixed' ? fixedSplitter(chunking.bytes) : gearSplitter(chunking.averageBytes, gear)
+  return new BufferingChunker(splitter, emit)
+}
+
+/** Decides where the chunk that begins at `start` ends. Keeps its state between calls until it has found an end. */
+interface Splitter {
+  readonly max: number
+  /** Looks at bytes[from..to); `done` bytes of the chunk were looked at before. The end (exclusive), or -1 when it lies further on. */
+  scan(bytes: Buffer, from: number, to: number, done: number): number
+}
+
+class BufferingChunker implements Chunker {
+  readonly #splitter: Splitter
+  readonly #emit: (chunk: Buffer) => void
+  /** Bytes of a chunk that began in an earlier push. */
+  readonly #carry: Buffer
+  #carried = 0
+
+  constructor(splitter: Splitter, emit: (chunk: Buffer) => void) {
+    this.#splitter = splitter
+    this.#emit = emit
+    this.#carry = Buffer.allocUnsafeSlow(splitter.max)
+  }
+
+  push(bytes: Buffer): void {
+    let start = 0
+    while (start < bytes.length) {
+      const to = Math.min(bytes.length, start + this.#splitter.max - this.#carried)
+      const end = this.#splitter.scan(bytes, start, to, this.#carried)
+      if (end < 0) {
+        this.#keep(bytes.subarray(start, to))
+        return
+      }
+      if (this.#carried === 0) this.#emit(bytes.subarray(start, end))
+      else {
+        this.#keep(bytes.subarray(start, end))
+        this.end()
+      }
+      start = end
+    }
+  }
+
+  end(): void {
+    if (this.#carried === 0) return
+    const length = this.#carried
+    this.#carried = 0
+    this.#splitter.scan(this.#carry, 0, 0, 0)
+    this.#emit(this.#carry.subarray(0, length))
+  }
+
+  #keep(bytes: Buffer): void {
+    bytes.copy(this.#carry, this.#carried)
+    this.#carried += bytes.length
+  }
+}
+
+function fixedSplitter(size: number): Splitter {
+  if (!Number.isInteger(size) || size < 512 || size > MIB) throw unusable(`fixed chunks of ${size} bytes`)
+  return { max: size, scan: (_bytes, from, to, done) => (done + to - from >= size ? from + size - done : -1) }
+}
+
+/** 256 values out of the source's gear key. */
+export function gearTable(gearKey: Buffer): Uint32Array {
+  const bytes = gearTableBytes(gearKey)
+  return Uint32Array.from({ length: 256 }, (_, n) => bytes.readUInt32LE(n * 4))
+}
+
+/**
+ * Gear hash with normalised chunking (Xia et al., "FastCDC", USENIX ATC 2016): the top bits of a hash over the last 32 bytes, a
+ * stricter mask before the average and a looser one after it.
+ */
+function gearSplitter(average: number, gear: Uint32Array): Splitter {
+  const bits = Math.log2(average)
+  if (!Number.isInteger(bits) || bits < 12 || bits > 20) throw unusable(`content-defined chunks of ${average} bytes`)
+  const min = average / 4
+  const max = Math.min(average * 4, LIMITS.block)
+  const strict = 32 - (bits + 1)
+  const loose = 32 - (bits - 1)
+  let hash = 0
+  const found = (end: number): number => {
+    hash = 0
+    return end
+  }
+  return {
+    max,
+    scan(bytes, from, to, done) {
+      if (done === 0) hash = 0
+      const origin = from - done
+      let at = Math.max(from, origin + min)
+      const turn = Math.min(to, origin + average)
+      for (; at < turn; at++) {
+        hash = ((hash << 1) + (gear[bytes[at] as number] as number)) | 0
+        if (hash >>> strict === 0) return found(at + 1)
+      }
+      for (; at < to; at++) {
+        hash = ((hash << 1) + (gear[bytes[at] as number] as number)) | 0
+        if (hash >>> loose === 0) return found(at + 1)
+      }
+      return to - origin >= max ? found(to) : -1
+    },
+  }
+}
+
+const unusable = (what: string) =>
+  new HoldfastError('invalid_argument', `${what} are not supported`, {
+    hint: 'Use a power of two from 4 KiB to 1 MiB for content-defined chunks, and 512 bytes to 1 MiB for fixed ones.',
+  })

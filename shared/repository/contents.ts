@@ -1,0 +1,84 @@
+import { randomBytes } from 'node:crypto'
+import { z } from 'zod'
+import type { BackupPlaceRef } from '../manifest/layout.ts'
+import { fingerprintSchema } from '../results.ts'
+import { ByteReader } from './bytes.ts'
+import { compressNow, decompressNow } from './compressor.ts'
+import { CONTENTS_MAGIC, contentsKey, damaged, LIMITS, padme, placeOf, SALT_BYTES, TAG_BYTES } from './format.ts'
+import { parseJson } from './keys.ts'
+import { seal, unseal } from './sealer.ts'
+
+/** The object `contents` and the rows of artifact pages (FORMAT.md section 8). */
+
+const number = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)
+const hex32 = z.string().regex(/^[0-9a-f]{64}$/)
+
+export const contentsSchema = z.strictObject({
+  format: z.literal(1),
+  host: z.string(),
+  source: z.string(),
+  id: z.string(),
+  engine: z.string(),
+  type: z.enum(['full', 'incremental', 'differential']),
+  gear_key: hex32,
+  fingerprint: fingerprintSchema,
+  origins: z.array(z.strictObject({ id: z.string(), manifest_sha256: hex32 })).max(LIMITS.origins),
+  artifacts: z.strictObject({
+    count: number.max(LIMITS.artifacts),
+    pages: z.array(z.strictObject({ pack: number, block: number, first: z.string() })),
+  }),
+})
+export type Contents = z.infer<typeof contentsSchema>
+
+export const artifactRowSchema = z.strictObject({
+  kind: z.enum(['stream', 'tree']),
+  name: z.string(),
+  part: z.string().optional(),
+  chunking: z.union([
+    z.strictObject({ kind: z.literal('fixed'), bytes: number }),
+    z.strictObject({ kind: z.literal('content-defined'), average_bytes: number }),
+  ]),
+  facts: z.record(z.string(), z.string()),
+  bytes: number,
+  entries: number.optional(),
+  sha256: hex32,
+  body: z.union([
+    z.strictObject({ inline: z.string().max(4 * LIMITS.artifactRow) }),
+    z.strictObject({ pages: z.array(z.tuple([number, number])) }),
+  ]),
+})
+export type ArtifactRow = z.infer<typeof artifactRowSchema>
+
+const sealPlace = (backup: BackupPlaceRef, attempt: number) => ({ backup, attempt, object: 'contents' })
+
+export function sealContents(contents: Contents, backup: BackupPlaceRef, attempt: number, dataKey: Buffer): Buffer {
+  const json = Buffer.from(JSON.stringify(contents))
+  const frame = compressNow(json)
+  const around = CONTENTS_MAGIC.length + SALT_BYTES + TAG_BYTES
+  const plain = Buffer.alloc(padme(around + 8 + frame.length) - around)
+  plain.writeUInt32LE(frame.length, 0)
+  plain.writeUInt32LE(json.length, 4)
+  frame.copy(plain, 8)
+  const salt = randomBytes(SALT_BYTES)
+  return Buffer.concat([CONTENTS_MAGIC, salt, seal(contentsKey(dataKey, salt), sealPlace(backup, attempt), 'contents', 0, plain)])
+}
+
+export function openContents(object: Buffer, backup: BackupPlaceRef, attempt: number, dataKey: Buffer): Contents {
+  const key = `${placeOf(backup)}/contents`
+  const fail = (what: string, cause?: unknown) => damaged(key, what, cause)
+  if (object.length > LIMITS.head) throw fail('it is too large')
+  const reader = new ByteReader(object, fail)
+  if (!reader.take(CONTENTS_MAGIC.length).equals(CONTENTS_MAGIC)) throw fail('it is no contents')
+  const salt = reader.take(SALT_BYTES)
+  const plain = unseal(contentsKey(dataKey, salt), sealPlace(backup, attempt), 'contents', 0, reader.take(reader.left))
+  const inner = new ByteReader(plain, fail)
+  const frameLength = inner.u32()
+  const jsonLength = inner.u32()
+  if (jsonLength > LIMITS.head) throw fail('it is too large')
+  const json = decompressNow(inner.take(frameLength), jsonLength, fail)
+  const contents = contentsSchema.safeParse(parseJson(json))
+  if (!contents.success) throw fail('it is of another shape', contents.error)
+  const { host, source, id } = contents.data
+  if (placeOf({ host, source, id }) !== placeOf(backup)) throw fail('it is of another backup')
+  return contents.data
+}

@@ -1,0 +1,47 @@
+import { z } from 'zod'
+import type { BackupPlaceRef } from '../manifest/layout.ts'
+import type { Secret } from '../secret.ts'
+import { ByteReader } from './bytes.ts'
+import { damaged, INDEX_MAGIC, LIMITS, padme, placeOf } from './format.ts'
+import { openSealed, parseJson, sealToRecipients } from './keys.ts'
+
+/** The object `index` (FORMAT.md section 10). */
+
+const number = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)
+const hex32 = z.string().regex(/^[0-9a-f]{64}$/)
+const pages = z.array(z.tuple([number, number]))
+
+export const indexSchema = z.strictObject({
+  format: z.literal(1),
+  host: z.string(),
+  source: z.string(),
+  id: z.string(),
+  gear_key: hex32,
+  keys: z.array(z.strictObject({ attempt: z.number().int().positive(), key: hex32 })).max(1000),
+  origins: z.array(z.strictObject({ id: z.string(), manifest_sha256: hex32 })).max(LIMITS.origins),
+  chunks: pages,
+  trees: pages,
+})
+export type IndexHead = z.infer<typeof indexSchema>
+
+export async function sealIndex(index: IndexHead, recipients: readonly string[]): Promise<Buffer> {
+  const json = Buffer.from(JSON.stringify(index))
+  const plain = Buffer.alloc(padme(INDEX_MAGIC.length + 4 + json.length))
+  INDEX_MAGIC.copy(plain)
+  plain.writeUInt32LE(json.length, INDEX_MAGIC.length)
+  json.copy(plain, INDEX_MAGIC.length + 4)
+  return await sealToRecipients(plain, recipients)
+}
+
+export async function openIndex(object: Buffer, backup: BackupPlaceRef, identities: readonly Secret[]): Promise<IndexHead> {
+  const key = `${placeOf(backup)}/index`
+  const fail = (what: string, cause?: unknown) => damaged(key, what, cause)
+  const plain = await openSealed(object, identities, key, LIMITS.head)
+  const reader = new ByteReader(plain, fail)
+  if (!reader.take(INDEX_MAGIC.length).equals(INDEX_MAGIC)) throw fail('it is no index')
+  const index = indexSchema.safeParse(parseJson(reader.take(reader.u32())))
+  if (!index.success) throw fail('it is of another shape', index.error)
+  const { host, source, id } = index.data
+  if (placeOf({ host, source, id }) !== placeOf(backup)) throw fail('it is of another backup')
+  return index.data
+}

@@ -1,0 +1,168 @@
+import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
+import path from 'node:path'
+import { crc32 } from 'node:zlib'
+import { BucketSpool } from './bucket-spool.ts'
+import { BlobSpool, type KnownFileEntry } from './known-blobs.ts'
+import { BLOCK_ROW_BYTES, CHUNK_ROW, type KnownHead, PageWriter, TREE_ROW } from './known-layout.ts'
+
+export interface DraftBlocks {
+  /** Numbers of the blocks that the backup references, in the order in which they get new ones. */
+  readonly refs: Uint32Array
+  /** One above the highest number. */
+  readonly limit: number
+  isUsed(ref: number, index: number): boolean
+  /** `origin` is a row of the head's origins, `pack` a number in it. */
+  row(ref: number): { origin: number; pack: number; block: number; chunks: number }
+}
+
+/** Rows of a base, sorted by name, in the layout of CHUNK_ROW; a view each, valid until the next. */
+export type BaseRows = Iterable<Buffer>
+
+/**
+ * Collects, while a backup is written (or from its `index`), what the next one has to know, and writes the file at the end. Rows
+ * that the contents came not to reference are left out there. Memory is bounded: rows lie in spools under `scratch`.
+ */
+export class KnownDraft {
+  readonly file: string
+  readonly #chunks: BucketSpool
+  readonly #trees: BucketSpool
+  readonly #blobs: BlobSpool
+
+  constructor(scratch: string) {
+    this.file = path.join(scratch, 'known')
+    this.#chunks = new BucketSpool(path.join(scratch, 'known.chunks'), CHUNK_ROW.bytes, CHUNK_ROW.key)
+    this.#trees = new BucketSpool(path.join(scratch, 'known.trees'), TREE_ROW.bytes, TREE_ROW.key)
+    this.#blobs = new BlobSpool(path.join(scratch, 'known.blobs'))
+  }
+
+  addChunk(name: Buffer, ref: number, index: number, length: number): void {
+    this.#chunks.add(name[0] as number, (row) => {
+      name.copy(row)
+      row.writeUInt32LE(ref, CHUNK_ROW.ref)
+      row.writeUInt16LE(index, CHUNK_ROW.index)
+      row.writeUInt32LE(length, CHUNK_ROW.length)
+    })
+  }
+
+  addFile(tag: Buffer, entry: KnownFileEntry): void {
+    const at = this.#blobs.add(entry)
+    this.#trees.add(tag[0] as number, (row) => {
+      tag.copy(row)
+      row.writeUIntLE(at, TREE_ROW.offset, 6)
+    })
+  }
+
+  /** Writes and syncs the file, all but its seal. */
+  finish(blocks: DraftBlocks, base: BaseRows, head: { gearKey: Buffer; origins: KnownHead['origins'] }): void {
+    const numbers = new Uint32Array(blocks.limit)
+    blocks.refs.forEach((ref, n) => {
+      numbers[ref] = n
+    })
+    const origins = head.origins.map((origin) => ({ ...origin, bytes: 0 }))
+    const fd = openSync(this.file, 'wx+', 0o600)
+    let at = 0
+    const write = (bytes: Buffer): void => {
+      at += writeSync(fd, bytes, 0, bytes.length, at)
+    }
+    try {
+      const chunkRows = this.#writeChunks(blocks, base, numbers, origins, write)
+      const treesAt = at
+      const treeRows = this.#writeTrees(write)
+      const blobsAt = at
+      for (const blob of this.#blobs.renumbered(numbers)) write(blob)
+      const blocksAt = at
+      const table = blockTable(blocks)
+      write(table)
+      const full: KnownHead = {
+        format: 1,
+        gear_key: head.gearKey.toString('hex'),
+        chunk_rows: chunkRows,
+        tree_rows: treeRows,
+        trees_at: treesAt,
+        blobs_at: blobsAt,
+        blocks_at: blocksAt,
+        blocks: blocks.refs.length,
+        blocks_crc: crc32(table),
+        origins,
+      }
+      const json = Buffer.from(JSON.stringify(full))
+      write(json)
+      const tail = Buffer.alloc(8)
+      tail.writeUInt32LE(json.length, 0)
+      tail.writeUInt32LE(crc32(json), 4)
+      write(tail)
+      fsyncSync(fd)
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  close(): void {
+    this.#chunks.close()
+    this.#trees.close()
+    this.#blobs.close()
+  }
+
+  #writeChunks(
+    blocks: DraftBlocks,
+    base: BaseRows,
+    numbers: Uint32Array,
+    origins: KnownHead['origins'],
+    write: (bytes: Buffer) => void,
+  ): number {
+    const pages = new PageWriter(CHUNK_ROW.bytes, write)
+    const used = (row: Buffer) => blocks.isUsed(row.readUInt32LE(CHUNK_ROW.ref), row.readUInt16LE(CHUNK_ROW.index))
+    for (const row of merge(this.#chunks.sorted(used), filter(base, used), CHUNK_ROW.key)) {
+      const ref = row.readUInt32LE(CHUNK_ROW.ref)
+      const copy = Buffer.from(row)
+      copy.writeUInt32LE(numbers[ref] as number, CHUNK_ROW.ref)
+      pages.add(copy)
+      const origin = origins[blocks.row(ref).origin]
+      if (origin) origin.bytes += row.readUInt32LE(CHUNK_ROW.length)
+    }
+    pages.end()
+    return pages.rows
+  }
+
+  #writeTrees(write: (bytes: Buffer) => void): number {
+    const pages = new PageWriter(TREE_ROW.bytes, write)
+    for (const row of this.#trees.sorted(() => true)) pages.add(row)
+    pages.end()
+    return pages.rows
+  }
+}
+
+function blockTable(blocks: DraftBlocks): Buffer {
+  const table = Buffer.alloc(blocks.refs.length * BLOCK_ROW_BYTES)
+  blocks.refs.forEach((ref, n) => {
+    const row = blocks.row(ref)
+    let at = table.writeUInt16LE(row.origin, n * BLOCK_ROW_BYTES)
+    at = table.writeUInt32LE(row.pack, at)
+    at = table.writeUInt16LE(row.block, at)
+    table.writeUInt16LE(row.chunks, at)
+  })
+  return table
+}
+
+function* filter(rows: BaseRows, keep: (row: Buffer) => boolean): Generator<Buffer> {
+  for (const row of rows) if (keep(row)) yield row
+}
+
+/** Both sorted; of equal keys the first list's row is taken, which lies in the newer backup. */
+function* merge(first: Generator<Buffer>, second: Generator<Buffer>, key: number): Generator<Buffer> {
+  let a = first.next()
+  let b = second.next()
+  while (!a.done && !b.done) {
+    const order = a.value.compare(b.value, 0, key, 0, key)
+    if (order <= 0) {
+      yield a.value
+      a = first.next()
+      if (order === 0) b = second.next()
+    } else {
+      yield b.value
+      b = second.next()
+    }
+  }
+  for (; !a.done; a = first.next()) yield a.value
+  for (; !b.done; b = second.next()) yield b.value
+}

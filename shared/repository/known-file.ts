@@ -1,0 +1,139 @@
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { crc32 } from 'node:zlib'
+import { HoldfastError } from '../errors.ts'
+import { Secret } from '../secret.ts'
+import { damaged, MIB, NAME_BYTES } from './format.ts'
+import { type KnownFileEntry, readBlob } from './known-blobs.ts'
+import {
+  BLOB_HEADER,
+  BLOCK_ROW_BYTES,
+  CHUNK_ROW,
+  checkPage,
+  type KnownHead,
+  knownHeadSchema,
+  PAGE_BYTES,
+  pagesFor,
+  rowsPerPage,
+  SEAL_BYTES,
+  SEAL_MAGIC,
+  TREE_ROW,
+} from './known-layout.ts'
+import { NameFilter, SortedPages } from './known-pages.ts'
+import type { KnownChunks } from './repository.ts'
+
+const MAX_HEAD = 64 * MIB
+
+/** A known list opened for look-ups. Every page is read and checked once at the start. */
+export class KnownFile implements KnownChunks {
+  readonly baseId: string
+  readonly baseManifestSha256: Buffer
+  readonly gearKey: Secret<Buffer>
+  readonly head: KnownHead
+  /** Chunks of each block, by its number here. */
+  readonly blockChunks: Uint16Array
+  readonly #fd: number
+  readonly #file: string
+  readonly #blocks: Buffer
+  readonly #chunks: SortedPages
+  readonly #trees: SortedPages
+  readonly #filter: NameFilter
+
+  constructor(file: string) {
+    this.#file = file
+    this.#fd = openSync(file, 'r')
+    try {
+      const { head, manifestSha256 } = this.#readHead()
+      this.head = head
+      this.baseManifestSha256 = manifestSha256
+      this.baseId = head.origins[0]?.id ?? ''
+      this.gearKey = new Secret(Buffer.from(head.gear_key, 'hex'))
+      this.#blocks = this.#read(head.blocks * BLOCK_ROW_BYTES, head.blocks_at)
+      if (crc32(this.#blocks) !== head.blocks_crc) throw damaged(file, 'its blocks do not fit their checksum')
+      this.blockChunks = Uint16Array.from({ length: head.blocks }, (_, n) => this.#blocks.readUInt16LE(n * BLOCK_ROW_BYTES + 8))
+      this.#filter = new NameFilter(head.chunk_rows)
+      this.#chunks = new SortedPages(this.#fd, 0, head.chunk_rows, CHUNK_ROW.bytes, CHUNK_ROW.key, file)
+      this.#chunks.load((row) => this.#filter.add(row))
+      this.#trees = new SortedPages(this.#fd, head.trees_at, head.tree_rows, TREE_ROW.bytes, TREE_ROW.key, file)
+      this.#trees.load(() => undefined)
+    } catch (error) {
+      closeSync(this.#fd)
+      throw error
+    }
+  }
+
+  /** Null when the chunk is not known. The length is part of the answer so that callers can compare. */
+  find(name: Buffer): { ref: number; index: number; length: number } | null {
+    if (!this.#filter.mayHold(name)) return null
+    const row = this.#chunks.find(name)
+    if (!row) return null
+    return {
+      ref: row.readUInt32LE(CHUNK_ROW.ref),
+      index: row.readUInt16LE(CHUNK_ROW.index),
+      length: row.readUInt32LE(CHUNK_ROW.length),
+    }
+  }
+
+  /** What the base holds for a file with this tag of path and identity. */
+  findFile(tag: Buffer): KnownFileEntry | null {
+    const row = this.#trees.find(tag)
+    if (!row) return null
+    const at = this.head.blobs_at + row.readUIntLE(TREE_ROW.offset, 6)
+    const header = this.#read(BLOB_HEADER, at)
+    const blob = this.#read(Math.min(header.readUInt32LE(0), MAX_HEAD), at + BLOB_HEADER)
+    if (crc32(blob) !== header.readUInt32LE(4)) throw damaged(this.#file, 'a file does not fit its checksum')
+    return readBlob(blob, (what) => damaged(this.#file, what))
+  }
+
+  /** `origin` is a row of `head.origins`, `pack` a number of its packs. */
+  block(ref: number): { origin: number; pack: number; block: number; chunks: number } {
+    const at = ref * BLOCK_ROW_BYTES
+    return {
+      origin: this.#blocks.readUInt16LE(at),
+      pack: this.#blocks.readUInt32LE(at + 2),
+      block: this.#blocks.readUInt16LE(at + 6),
+      chunks: this.#blocks.readUInt16LE(at + 8),
+    }
+  }
+
+  /** Every chunk row, sorted by name; a view each, valid until the next. */
+  rows(): Iterable<Buffer> {
+    return this.#chunks.rows()
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    closeSync(this.#fd)
+  }
+  #closed = false
+
+  #readHead(): { head: KnownHead; manifestSha256: Buffer } {
+    const size = fstatSync(this.#fd).size
+    if (size < SEAL_BYTES + 8) throw damaged(this.#file, 'it is too short')
+    const tail = this.#read(SEAL_BYTES + 8, size - SEAL_BYTES - 8)
+    if (!tail.subarray(8, 8 + SEAL_MAGIC.length).equals(SEAL_MAGIC)) throw damaged(this.#file, 'it was never sealed')
+    const length = tail.readUInt32LE(0)
+    if (length > MAX_HEAD || length > size) throw damaged(this.#file, 'its head is too long')
+    const json = this.#read(length, size - SEAL_BYTES - 8 - length)
+    if (crc32(json) !== tail.readUInt32LE(4)) throw damaged(this.#file, 'its head does not fit its checksum')
+    const head = knownHeadSchema.safeParse(JSON.parse(json.toString('utf8')))
+    if (!head.success) throw damaged(this.#file, 'its head is of another shape', head.error)
+    const end = size - SEAL_BYTES - 8 - length
+    const expected = head.data.blocks_at + head.data.blocks * BLOCK_ROW_BYTES
+    const trees = pagesFor(head.data.chunk_rows, CHUNK_ROW.bytes) * PAGE_BYTES
+    if (expected !== end || trees !== head.data.trees_at) throw damaged(this.#file, 'its parts do not fit together')
+    return { head: head.data, manifestSha256: tail.subarray(8 + SEAL_MAGIC.length) }
+  }
+
+  #read(length: number, at: number): Buffer {
+    const bytes = Buffer.allocUnsafe(length)
+    if (readSync(this.#fd, bytes, 0, length, at) !== length) throw damaged(this.#file, 'it ends too early')
+    return bytes
+  }
+}
+
+/** The list behind the opaque interface. */
+export function knownFile(known: KnownChunks): KnownFile {
+  if (known instanceof KnownFile) return known
+  throw new HoldfastError('internal', 'the known chunks were not opened by this repository')
+}

@@ -1,0 +1,140 @@
+import { readSync } from 'node:fs'
+import { damaged, MIB } from './format.ts'
+import { checkPage, PAGE_BYTES, pagesFor, rowsPerPage } from './known-layout.ts'
+
+/** Sorted rows in checksummed pages of a file. In memory: the first eight bytes of each page, and a small cache. */
+export class SortedPages {
+  readonly #fd: number
+  readonly #at: number
+  readonly #rows: number
+  readonly #rowBytes: number
+  readonly #keyBytes: number
+  readonly #file: string
+  readonly #pages: number
+  readonly #firstKeys: BigUint64Array
+  readonly #cache = Buffer.allocUnsafe(CACHED * PAGE_BYTES)
+  readonly #cached = new Int32Array(CACHED).fill(-1)
+
+  constructor(fd: number, at: number, rows: number, rowBytes: number, keyBytes: number, file: string) {
+    this.#fd = fd
+    this.#at = at
+    this.#rows = rows
+    this.#rowBytes = rowBytes
+    this.#keyBytes = keyBytes
+    this.#file = file
+    this.#pages = pagesFor(rows, rowBytes)
+    this.#firstKeys = new BigUint64Array(this.#pages)
+  }
+
+  /** Reads and checks every page once. `onRow` gets a view. */
+  load(onRow: (row: Buffer) => void): void {
+    let n = 0
+    let page = -1
+    for (const row of this.rows()) {
+      if (Math.floor(n / rowsPerPage(this.#rowBytes)) !== page) this.#firstKeys[++page] = row.readBigUInt64BE(0)
+      onRow(row)
+      n++
+    }
+  }
+
+  /** A view of the row, valid until the next call; null when there is none. */
+  find(key: Buffer): Buffer | null {
+    const head = key.readBigUInt64BE(0)
+    // the last page whose first key is not above; pages that begin with the same eight bytes are tried backwards
+    for (let page = this.#lastNotAbove(head); page >= 0; page--) {
+      const row = this.#search(this.#page(page), this.#rowsOf(page), key)
+      if (row) return row
+      if ((this.#firstKeys[page] as bigint) !== head) return null
+    }
+    return null
+  }
+
+  *rows(): Generator<Buffer> {
+    const window = Buffer.allocUnsafe(PAGE_BYTES * 64)
+    for (let page = 0; page < this.#pages; page++) {
+      const slot = (page % 64) * PAGE_BYTES
+      if (slot === 0) this.#readPages(window, page, Math.min(64, this.#pages - page))
+      const bytes = window.subarray(slot, slot + PAGE_BYTES)
+      checkPage(bytes, this.#file)
+      for (let n = 0; n < this.#rowsOf(page); n++) yield bytes.subarray(n * this.#rowBytes, (n + 1) * this.#rowBytes)
+    }
+  }
+
+  #lastNotAbove(head: bigint): number {
+    let low = 0
+    let high = this.#pages
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if ((this.#firstKeys[middle] as bigint) <= head) low = middle + 1
+      else high = middle
+    }
+    return low - 1
+  }
+
+  #search(page: Buffer, rows: number, key: Buffer): Buffer | null {
+    let low = 0
+    let high = rows
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      const at = middle * this.#rowBytes
+      const order = key.compare(page, at, at + this.#keyBytes)
+      if (order === 0) return page.subarray(at, at + this.#rowBytes)
+      if (order > 0) low = middle + 1
+      else high = middle
+    }
+    return null
+  }
+
+  #rowsOf(page: number): number {
+    const most = rowsPerPage(this.#rowBytes)
+    return Math.min(most, this.#rows - page * most)
+  }
+
+  #page(page: number): Buffer {
+    const slot = page % CACHED
+    const bytes = this.#cache.subarray(slot * PAGE_BYTES, (slot + 1) * PAGE_BYTES)
+    if (this.#cached[slot] === page) return bytes
+    this.#cached[slot] = -1
+    this.#readPages(bytes, page, 1)
+    checkPage(bytes, this.#file)
+    this.#cached[slot] = page
+    return bytes
+  }
+
+  #readPages(into: Buffer, page: number, count: number): void {
+    const length = count * PAGE_BYTES
+    if (readSync(this.#fd, into, 0, length, this.#at + page * PAGE_BYTES) !== length)
+      throw damaged(this.#file, 'it ends too early')
+  }
+}
+
+/** Pages kept in memory: 2 MiB. */
+const CACHED = 512
+
+/** Says of most names that are not in the list that they aren't (a Bloom filter), in at most 32 MiB, without touching the disk. */
+export class NameFilter {
+  readonly #bits: Uint8Array
+  readonly #mask: number
+
+  constructor(rows: number) {
+    let bytes = 4096
+    while (bytes < rows * 1.5 && bytes < 32 * MIB) bytes *= 2
+    this.#bits = new Uint8Array(bytes)
+    this.#mask = bytes * 8 - 1
+  }
+
+  add(name: Buffer): void {
+    for (let n = 0; n < 4; n++) {
+      const bit = name.readUInt32LE(4 + n * 4) & this.#mask
+      ;(this.#bits[bit >>> 3] as number) |= 1 << (bit & 7)
+    }
+  }
+
+  mayHold(name: Buffer): boolean {
+    for (let n = 0; n < 4; n++) {
+      const bit = name.readUInt32LE(4 + n * 4) & this.#mask
+      if (((this.#bits[bit >>> 3] as number) & (1 << (bit & 7))) === 0) return false
+    }
+    return true
+  }
+}

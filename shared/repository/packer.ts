@@ -1,0 +1,128 @@
+import { HoldfastError } from '../errors.ts'
+import type { BackupPlaceRef } from '../manifest/layout.ts'
+import { LIMITS, sha256 } from './format.ts'
+import {
+  type AttemptKeys,
+  type FinishedPack,
+  openWholePack,
+  PACK_TRAILER,
+  type PackBlock,
+  PackBuilder,
+  PackOpener,
+} from './pack.ts'
+import type { ObjectSink, StoredPack } from './repository.ts'
+
+/** A pack that this backup may use: of this attempt or of an earlier one. */
+export interface UsablePack {
+  readonly attempt: number
+  /** Set once it was confirmed. Without its chunks: a terabyte's would not fit into memory. */
+  stored: Omit<StoredPack, 'chunks'> | null
+}
+
+export interface PackerOptions {
+  readonly backup: BackupPlaceRef
+  readonly attempt: number
+  readonly keys: Required<AttemptKeys>
+  readonly objects: ObjectSink
+  readonly signal: AbortSignal
+  /** Awaited before the first pack is sent. */
+  readonly beforeFirst: () => Promise<void>
+  readonly onStored: (pack: StoredPack) => Promise<void>
+}
+
+/** Packs that are being checked or sent beside the open one: what bounds the memory. */
+const IN_FLIGHT = 2
+
+/**
+ * Fills packs with blocks, opens each finished one again with the reader's code, and sends it. `append` returns when the block
+ * has its place; it waits while too many packs are under way. Not to be called in parallel with itself.
+ */
+export class Packer {
+  readonly packs: UsablePack[] = []
+  readonly #options: PackerOptions
+  readonly #free: Buffer[] = []
+  #open: { builder: PackBuilder; pack: number; buffer: Buffer } | null = null
+  #sending = new Set<Promise<void>>()
+  #failure: { error: unknown } | null = null
+
+  constructor(options: PackerOptions) {
+    this.#options = options
+  }
+
+  async append(block: PackBlock): Promise<{ pack: number; block: number }> {
+    if (this.#open && !this.#open.builder.hasRoomFor(block)) await this.#close()
+    const open = this.#open ?? this.#begin()
+    return { pack: open.pack, block: open.builder.append(block) }
+  }
+
+  /** Closes the open pack and waits until every pack is confirmed. */
+  async finish(): Promise<void> {
+    if (this.#open) await this.#close()
+    while (this.#sending.size > 0) await Promise.race(this.#sending)
+    this.#check()
+  }
+
+  /** Waits for what is under way, without its result. */
+  async settle(): Promise<void> {
+    await Promise.allSettled(this.#sending)
+  }
+
+  #begin() {
+    this.#check()
+    const { backup, attempt, keys } = this.#options
+    const buffer = this.#free.pop() ?? Buffer.allocUnsafeSlow(LIMITS.pack)
+    const pack = this.packs.push({ attempt, stored: null }) - 1
+    this.#open = { builder: new PackBuilder(backup, attempt, keys, buffer), pack, buffer }
+    return this.#open
+  }
+
+  async #close(): Promise<void> {
+    const open = this.#open
+    if (!open) return
+    this.#open = null
+    while (this.#sending.size >= IN_FLIGHT) await Promise.race(this.#sending)
+    this.#check()
+    const task: Promise<void> = this.#send(open.builder.finish(), open.pack)
+      .then(() => void this.#free.push(open.buffer))
+      .catch((error: unknown) => {
+        this.#failure ??= { error }
+      })
+      .finally(() => this.#sending.delete(task))
+    this.#sending.add(task)
+  }
+
+  async #send(pack: FinishedPack, number: number): Promise<void> {
+    const { backup, attempt, keys, objects, signal, beforeFirst, onStored } = this.#options
+    const opener = new PackOpener({ backup, attempt, object: pack.name }, keys, pack.bytes.subarray(-PACK_TRAILER))
+    await openWholePack(opener, pack.bytes, (block, plain) => {
+      const expected = pack.pages.get(block)
+      if (expected && !sha256(plain).equals(expected)) throw opener.fail(`page ${block} is not what was put into it`)
+    }).catch((cause: unknown) => {
+      throw new HoldfastError('internal', `${opener.key} did not open again before it was sent`, {
+        hint: 'Nothing wrong was stored. Check the memory of this host, and report it.',
+        retry: true,
+        cause,
+      })
+    })
+    await beforeFirst()
+    signal.throwIfAborted()
+    const hash = sha256(pack.bytes)
+    await objects.put(pack.name, pack.bytes, hash, signal)
+    const stored = { name: pack.name, size: pack.bytes.length, sha256: hash }
+    await onStored({ ...stored, chunks: packRecord(pack) })
+    ;(this.packs[number] as UsablePack).stored = stored
+  }
+
+  #check(): void {
+    this.#options.signal.throwIfAborted()
+    if (this.#failure) throw this.#failure.error
+  }
+}
+
+/** What a resumed attempt needs to use the pack again: number of blocks, then the directory. */
+function packRecord(pack: FinishedPack): Buffer {
+  const record = Buffer.alloc(4 + pack.directory.length)
+  record.writeUInt32LE(pack.blocks, 0)
+  pack.directory.copy(record, 4)
+  return record
+}

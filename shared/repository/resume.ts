@@ -1,0 +1,39 @@
+import type { BackupPlaceRef } from '../manifest/layout.ts'
+import { Directory } from './directory.ts'
+import { damaged, LIMITS, placeOf } from './format.ts'
+import type { KnownDraft } from './known-draft.ts'
+import type { OwnChunks } from './own-chunks.ts'
+import type { UsablePack } from './packer.ts'
+import type { Places } from './places.ts'
+import type { EarlierAttempt } from './repository.ts'
+
+/** Enters the chunks of an earlier attempt's confirmed packs, so that nothing is sent twice. */
+export function useEarlierPacks(options: {
+  backup: BackupPlaceRef
+  earlier: readonly EarlierAttempt[]
+  packs: UsablePack[]
+  places: Places
+  own: OwnChunks
+  draft: KnownDraft
+}): void {
+  const { places, own, draft } = options
+  for (const attempt of options.earlier) {
+    for (const stored of attempt.packs) {
+      const fail = (what: string) => damaged(`${placeOf(options.backup)}/${stored.name}`, `what the journal says of it: ${what}`)
+      if (stored.chunks.length < 4) throw fail('it is too short')
+      const directory = Directory.read(stored.chunks.subarray(4), stored.chunks.readUInt32LE(0), LIMITS.pack, fail)
+      const { name, size, sha256 } = stored
+      const pack = options.packs.push({ attempt: attempt.attempt, stored: { name, size, sha256 } }) - 1
+      for (let block = 0; block < directory.blocks; block++) {
+        if (directory.kind(block) !== 'data') continue
+        const ref = places.begin()
+        places.place(ref, pack, block, directory.chunksOf(block))
+        for (let n = 0; n < directory.chunksOf(block); n++) {
+          const chunk = directory.chunkName(block, n)
+          own.add(chunk, ref, n)
+          draft.addChunk(chunk, ref, n, directory.chunkLength(block, n))
+        }
+      }
+    }
+  }
+}
