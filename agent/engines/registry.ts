@@ -4,7 +4,7 @@ import { filesEngine } from './files/files.ts'
 import { postgresEngine } from './postgres/postgres.ts'
 
 /** Every engine of the product, one line each. The configuration of a source is checked by `engine.config` before use. */
-const ENGINES: Engine[] = [filesEngine, postgresEngine]
+const ENGINES: Engine[] = [filesEngine, postgresEngine as Engine]
 
 export function engineKinds(): string[] {
   return ENGINES.map((engine) => engine.kind)
