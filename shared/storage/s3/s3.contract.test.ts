@@ -1,8 +1,9 @@
+import { ListObjectVersionsCommand, S3Client } from '@aws-sdk/client-s3'
+import { expect, test } from 'vitest'
 import { startFaultProxy } from '../../../test/harness/fault-proxy.ts'
 import { s3Server } from '../../../test/harness/s3.ts'
 import { waitFor } from '../../../test/harness/wait.ts'
 import { systemClock } from '../../clock.ts'
-import { Secret } from '../../secret.ts'
 import { type ContractSubject, storageTargetContract } from '../contract.ts'
 import { openTarget } from '../registry.ts'
 
@@ -41,3 +42,32 @@ async function prepare(versioned: boolean): Promise<ContractSubject | null> {
 
 storageTargetContract('S3 (versitygw)', () => prepare(false))
 storageTargetContract('S3 with versions (versitygw)', () => prepare(true))
+
+test('remove takes every version and every delete marker of the key, and of no other', async (context) => {
+  const server = await s3Server()
+  if (!server) return context.skip('the service cannot be had on this machine')
+  context.onTestFinished(() => server.stop())
+  const bucket = await server.makeBucket({ versioned: true })
+  const target = await openTarget(
+    { kind: 's3', bucket, region: server.region, endpoint: server.endpoint, force_path_style: true },
+    { credentials: server.credentials },
+  )
+  const { accessKeyId, secretAccessKey } = server.credentials
+  const credentials = { accessKeyId, secretAccessKey: secretAccessKey.reveal() }
+  const client = new S3Client({ endpoint: server.endpoint, region: server.region, forcePathStyle: true, credentials })
+  context.onTestFinished(async () => {
+    client.destroy()
+    await target.close()
+  })
+  const versions = async () => {
+    const page = await client.send(new ListObjectVersionsCommand({ Bucket: bucket }))
+    return [...(page.Versions ?? []), ...(page.DeleteMarkers ?? [])].map((version) => version.Key)
+  }
+  for (const body of ['first', 'second', 'third']) await target.put('keys/1', Buffer.from(body), { overwrite: true })
+  await target.put('keys/10', Buffer.from('another'))
+  expect((await versions()).filter((key) => key === 'keys/1')).toHaveLength(3)
+  await target.remove('keys/1')
+  expect(await versions()).toEqual(['keys/10'])
+  expect((await target.probe()).versioned).toBe(true)
+  expect(await versions()).toEqual(['keys/10'])
+})

@@ -1,0 +1,178 @@
+import { randomBytes } from 'node:crypto'
+import { type AddressInfo, createServer } from 'node:net'
+import { expect, onTestFinished, test } from 'vitest'
+import { systemClock } from '../../shared/clock.ts'
+import { FakeClock } from '../../shared/fake-clock.ts'
+import type { SignedRequest } from '../../shared/generated/holdfast/agent/v1/objects.ts'
+import { createLogger } from '../../shared/log.ts'
+import { requireAddress } from './address.ts'
+import { failure, meaningOf } from './answers.ts'
+import { Patience } from './patience.ts'
+import { Throttle } from './throttle.ts'
+import { createTransfer } from './transfer.ts'
+
+const log = createLogger({ level: 'silent' })
+const { signal } = new AbortController()
+
+const signed = (changed: Partial<SignedRequest>): SignedRequest => ({
+  method: 'GET',
+  url: 'https://store.example.com/a?signature=x',
+  headers: {},
+  validSeconds: 900,
+  serverCertificateSha256: Buffer.alloc(0),
+  alreadyStored: false,
+  ...changed,
+})
+
+test('addresses are used only over https, or on this machine, and set no header of the connection', () => {
+  expect(requireAddress(signed({}), 'GET', 'object a', 0).origin).toBe('store.example.com')
+  expect(requireAddress(signed({ url: 'http://127.0.0.1:9000/a' }), 'GET', 'object a', 0).origin).toBe('127.0.0.1:9000')
+  const refused: Array<Partial<SignedRequest>> = [
+    { url: 'http://store.example.com/a' },
+    { url: 'file:///etc/passwd' },
+    { url: 'not an address' },
+    { url: 'https://user@store.example.com/a' },
+    { method: 'PUT' },
+    { method: 'DELETE' },
+    { headers: { Host: 'elsewhere.example.com' } },
+    { headers: { 'Transfer-Encoding': 'chunked' } },
+    { serverCertificateSha256: Buffer.alloc(31) },
+    { serverCertificateSha256: Buffer.alloc(32), url: 'http://127.0.0.1:9000/a' },
+  ]
+  for (const changed of refused) {
+    expect(() => requireAddress(signed(changed), 'GET', 'object a', 0)).toThrow(
+      expect.objectContaining({ code: 'target_refused' }),
+    )
+  }
+})
+
+test('an address is not begun with in its last seconds, by the monotonic clock', () => {
+  expect(requireAddress(signed({ validSeconds: 900 }), 'GET', 'object a', 5_000).usableUntilMs).toBe(895_000)
+  expect(requireAddress(signed({ validSeconds: 4 }), 'GET', 'object a', 0).usableUntilMs).toBe(2_000)
+})
+
+test('what a store answers, and what it means', () => {
+  const rows: Array<[number, string, string]> = [
+    [200, '', 'done'],
+    [206, '', 'done'],
+    [301, '', 'refused'],
+    [307, '', 'refused'],
+    [400, 'BadDigest', 'mangled'],
+    [400, 'XAmzContentChecksumMismatch', 'mangled'],
+    [400, 'ExpiredToken', 'new-address'],
+    [400, 'RequestTimeout', 'again'],
+    [400, '', 'mangled'],
+    [401, '', 'new-address'],
+    [403, 'AccessDenied', 'new-address'],
+    [404, 'NoSuchKey', 'missing'],
+    [409, 'BlobAlreadyExists', 'again'],
+    [412, 'PreconditionFailed', 'taken'],
+    [416, 'InvalidRange', 'short'],
+    [429, '', 'again'],
+    [500, 'InternalError', 'again'],
+    [503, 'SlowDown', 'again'],
+    [507, '', 'full'],
+    [411, '', 'refused'],
+  ]
+  for (const [status, code, meaning] of rows) expect(meaningOf(status, code), `${status} ${code}`).toBe(meaning)
+})
+
+test('failures that may pass are tried again with growing waits until the patience is over, then thrown', async () => {
+  const clock = new FakeClock()
+  const patience = new Patience('object a', { clock, log, patienceMs: 60_000 })
+  const waits: number[] = []
+  const thrown = (async () => {
+    for (;;) {
+      const before = clock.monotonicMs()
+      await patience.afterAnswer('again', 503, '', signal)
+      waits.push(clock.monotonicMs() - before)
+    }
+  })().catch((error) => error)
+  let over = false
+  thrown.then(() => {
+    over = true
+  })
+  while (!over) await clock.advance(100)
+  expect(await thrown).toEqual(failure('again', 'object a', 503, ''))
+  expect(waits.length).toBeGreaterThan(6)
+  expect(waits[0]).toBeLessThanOrEqual(200)
+  expect(Math.max(...waits)).toBeLessThanOrEqual(30_100)
+  expect(waits.at(-1)).toBeGreaterThan((waits[0] ?? 0) * 10)
+})
+
+test('a wait between two tries ends at once when the job is aborted', async () => {
+  const clock = new FakeClock()
+  const stop = new AbortController()
+  const waiting = new Patience('object a', { clock, log, patienceMs: 60_000 }).afterAnswer('again', 503, '', stop.signal)
+  stop.abort(new Error('cancelled'))
+  await expect(waiting).rejects.toThrow('cancelled')
+})
+
+test('a rate is shared by all who take from it, after a quarter of a second that passes at once', async () => {
+  const clock = new FakeClock()
+  const throttle = new Throttle(1000, clock)
+  const at: number[] = []
+  const takers = Array.from({ length: 10 }, () => throttle.take(250, signal).then(() => at.push(clock.monotonicMs())))
+  // the first passes at once: let it, before time moves
+  await new Promise((resolve) => setImmediate(resolve))
+  await clock.advance(10_000)
+  await Promise.all(takers)
+  expect(at).toEqual([0, 250, 500, 750, 1000, 1250, 1500, 1750, 2000, 2250])
+})
+
+test('without a rate nothing is held back', async () => {
+  const clock = new FakeClock()
+  await new Throttle(undefined, clock).take(1e12, signal)
+  expect(clock.sleeping).toBe(0)
+})
+
+/** A server that answers everything with the same bytes and closes. */
+async function answering(bytes: Buffer): Promise<string> {
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined)
+    socket.once('data', () => socket.end(bytes))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => new Promise<void>((resolve) => server.close(() => resolve())))
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}/a`
+}
+
+function reader(url: string, limits: { downloadBytesPerSecond?: number; patienceMs?: number }) {
+  const transfer = createTransfer({
+    signPuts: async () => [],
+    signGets: async () => [signed({ url })],
+    clock: systemClock,
+    log,
+    limits,
+  })
+  onTestFinished(() => transfer.close())
+  return transfer
+}
+
+test('a server that sends all and closes does not disturb a reader that is held back', async () => {
+  const body = randomBytes(600_000)
+  const head = `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n`
+  const transfer = reader(await answering(Buffer.concat([Buffer.from(head), body])), { downloadBytesPerSecond: 1_500_000 })
+  expect((await transfer.get('a', null, signal)).equals(body)).toBe(true)
+  expect(transfer.totals.retries).toBe(0)
+})
+
+test('an answer without a length, or with one that no object has, is refused and not read', async () => {
+  for (const head of ['Transfer-Encoding: chunked', `Content-Length: ${65 * 1024 * 1024}`]) {
+    const transfer = reader(await answering(Buffer.from(`HTTP/1.1 200 OK\r\n${head}\r\n\r\n1\r\nx\r\n`)), { patienceMs: 300 })
+    await expect(transfer.get('a', null, signal)).rejects.toMatchObject({ code: 'target_refused' })
+  }
+})
+
+test('a problem is read to 16 KiB for its code, and a message holds nothing else of it', async () => {
+  const problem = `<Error><Code>NoSuchKey</Code><SignatureProvided>abc</SignatureProvided>${'x'.repeat(200_000)}</Error>`
+  const head = `HTTP/1.1 404 Not Found\r\nContent-Length: ${problem.length}\r\n\r\n`
+  const transfer = reader(await answering(Buffer.from(head + problem)), { patienceMs: 300 })
+  const error = await transfer.get('host/a', null, signal).catch((thrown) => thrown)
+  expect(error).toMatchObject({ code: 'object_missing', message: 'object host/a (404, NoSuchKey): it is not there' })
+})
+
+test('what answers with something else than HTTP is target_unreachable, with the reason', async () => {
+  const transfer = reader(await answering(Buffer.from('SSH-2.0-OpenSSH_9.2\r\n')), { patienceMs: 300 })
+  await expect(transfer.get('a', null, signal)).rejects.toMatchObject({ code: 'target_unreachable' })
+})
