@@ -43,7 +43,9 @@ export class Putter {
         if (meaning === 'taken' || meaning === 'new-address') address = null
         await patience.afterAnswer(meaning, status, code, signal)
       } catch (error) {
-        if (address && error instanceof HoldfastError && error.code === 'pin_mismatch') address = null
+        // nobody knows what came of it: asked again, the control plane looks in the store before anything is sent a second time. A store
+        // that answers a repeated put before it has read it can lose that answer to a reset each time
+        address = null
         await patience.afterError(error, signal)
       }
     }

@@ -37,14 +37,6 @@ export function sendRaw(address: SignedAddress, sending: Sending = {}): Promise<
   })
 }
 
-/** A server that answers before it has read the body and closes may lose its answer to a reset: it is asked again, as agents do. */
-async function answered(address: SignedAddress, body: Buffer): Promise<number> {
-  for (let attempt = 1; ; attempt++) {
-    const { status } = await sendRaw(address, { body })
-    if (status !== 0 || attempt === 20) return status
-  }
-}
-
 const described = (body: Buffer) => ({ size: body.length, sha256: sha256(body) })
 
 export function addressContract(need: Need): void {
@@ -74,8 +66,12 @@ function putting(need: Need): void {
     expect(address.method).toBe('PUT')
     expect(address.validSeconds).toBeLessThanOrEqual(MAX_ADDRESS_SECONDS)
     expect((await sendRaw(address, { body })).status).toBe(200)
-    expect(await answered(address, body)).toBe(412)
+    // a server that answers before it has read all and closes may lose its answer to a reset
+    expect([412, 0]).toContain((await sendRaw(address, { body })).status)
     expect((await target.get(key)).equals(body)).toBe(true)
+    const small = await target.signPut(`${key}-small`, described(body.subarray(0, 1000)))
+    expect((await sendRaw(small, { body: body.subarray(0, 1000) })).status).toBe(200)
+    expect((await sendRaw(small, { body: body.subarray(0, 1000) })).status).toBe(412)
   })
 
   test('of twenty puts to one address at once, one is 200', async (context) => {
@@ -210,15 +206,15 @@ function faults(need: Need): void {
   test('412 after a lost reply: the object is there, whole, and asked for it says so', async (context) => {
     const { faulty, target } = need(context)
     const key = `${freshFolder()}/a`
-    const body = randomBytes(500_000)
+    const body = randomBytes(1000)
     const address = await faulty.target.signPut(key, described(body))
     faulty.proxy.script = () => ({ kind: 'lose-reply' })
     expect((await sendRaw(address, { body })).status).toBe(0)
     faulty.proxy.script = () => ({ kind: 'pass' })
-    expect(await answered(address, body)).toBe(412)
+    expect((await sendRaw(address, { body })).status).toBe(412)
     expect(await target.head(key)).toMatchObject({ size: body.length, sha256: sha256(body) })
     await target.put(key, body)
-    expect(await codeOf(target.put(key, randomBytes(500_000)))).toBe('object_conflict')
+    expect(await codeOf(target.put(key, randomBytes(1000)))).toBe('object_conflict')
   })
 
   test('a body changed on its way is refused by the service, not stored', async (context) => {

@@ -171,8 +171,9 @@ function stories(kind: string, prepare: () => Promise<Store | null>): void {
         await stored(transfer, 'packs/1', body)
         expect((await transfer.get(`${folder}/packs/1`, null, signal)).equals(body)).toBe(true)
         expect((await target.get(`${folder}/packs/1`)).equals(body)).toBe(true)
-        expect(met).toBeGreaterThan(1)
+        expect(met).toBeGreaterThan(0)
         expect(transfer.totals.retries).toBeGreaterThan(0)
+        if (method === 'PUT' && fault.kind === 'lose-reply') expect(transfer.totals.sentBytes, 'sent once').toBe(body.length)
       })
     }
 
