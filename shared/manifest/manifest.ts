@@ -12,7 +12,7 @@ const count = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)
 
 export const objectFactSchema = z.strictObject({
   /** Relative to the backup's folder. */
-  name: z.string().regex(/^(contents|index|keys\/[1-9][0-9]{0,5}|packs\/[1-9][0-9]{0,5}-[0-9a-hjkmnp-tv-z]{16})$/),
+  name: z.string().regex(/^((contents|index|keys)\/[1-9][0-9]{0,5}|packs\/[1-9][0-9]{0,5}-[0-9a-hjkmnp-tv-z]{16})$/),
   size: count,
   sha256: hex32,
 })

@@ -22,7 +22,9 @@ export async function validateObjects(manifest: Manifest, leansOn: Iterable<Mani
   const checks = [
     ...manifest.facts.objects.map((object) => ({ facts: manifest.facts, object })),
     // contents and index of a leaned-on backup are not needed
-    ...leaned.flatMap(({ facts }) => facts.objects.filter(({ name }) => name.includes('/')).map((object) => ({ facts, object }))),
+    ...leaned.flatMap(({ facts }) =>
+      facts.objects.filter(({ name }) => !/^(contents|index)\//.test(name)).map((object) => ({ facts, object })),
+    ),
   ]
   for (const lean of manifest.facts.leans_on) {
     if (leaned.some(({ facts }) => facts.id === lean.id)) continue

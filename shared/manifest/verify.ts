@@ -1,6 +1,7 @@
 import { type KeyObject, verify, X509Certificate } from 'node:crypto'
 import { HoldfastError } from '../errors.ts'
 import { canonicalBytes, manifestSha256, signingBytes } from './canonical.ts'
+import { contentsName, indexName } from './layout.ts'
 import { MAX_MANIFEST_BYTES, type Manifest, manifestSchema, type SignedFacts, signedFactsSchema } from './manifest.ts'
 import { parseVerifyingKey, verifyingKeyId } from './verifying-key.ts'
 
@@ -65,7 +66,7 @@ export function verifySignedFacts(signed: SignedFacts, key = 'the facts'): Signe
 function checkObjects({ facts }: SignedFacts, key: string): void {
   const names = new Set(facts.objects.map(({ name }) => name))
   if (names.size !== facts.objects.length) throw forged(key, 'it names an object twice')
-  for (const needed of ['contents', 'index', ...facts.keys.map(({ name }) => name)]) {
+  for (const needed of [contentsName(facts.attempt), indexName(facts.attempt), ...facts.keys.map(({ name }) => name)]) {
     if (!names.has(needed)) throw forged(key, `it does not name ${needed}`)
   }
   if (new Set(facts.leans_on.map(({ id }) => id)).size !== facts.leans_on.length)

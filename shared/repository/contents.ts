@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
-import type { BackupPlaceRef } from '../manifest/layout.ts'
+import { type BackupPlaceRef, contentsName, objectKey } from '../manifest/layout.ts'
 import { fingerprintSchema } from '../results.ts'
 import { ByteReader } from './bytes.ts'
 import { compressNow, decompressNow } from './compressor.ts'
@@ -49,7 +49,7 @@ export const artifactRowSchema = z.strictObject({
 })
 export type ArtifactRow = z.infer<typeof artifactRowSchema>
 
-const sealPlace = (backup: BackupPlaceRef, attempt: number) => ({ backup, attempt, object: 'contents' })
+const sealPlace = (backup: BackupPlaceRef, attempt: number) => ({ backup, attempt, object: contentsName(attempt) })
 
 export function sealContents(contents: Contents, backup: BackupPlaceRef, attempt: number, dataKey: Buffer): Buffer {
   const json = Buffer.from(JSON.stringify(contents))
@@ -64,7 +64,7 @@ export function sealContents(contents: Contents, backup: BackupPlaceRef, attempt
 }
 
 export function openContents(object: Buffer, backup: BackupPlaceRef, attempt: number, dataKey: Buffer): Contents {
-  const key = `${placeOf(backup)}/contents`
+  const key = objectKey(backup, contentsName(attempt))
   const fail = (what: string, cause?: unknown) => damaged(key, what, cause)
   if (object.length > LIMITS.head) throw fail('it is too large')
   const reader = new ByteReader(object, fail)

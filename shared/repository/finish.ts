@@ -1,5 +1,6 @@
 import type { ArtifactDigest, ArtifactMeta, Chunking, TreeDigest, TreeMeta } from '../artifacts.ts'
 import { HoldfastError } from '../errors.ts'
+import { contentsName, indexName } from '../manifest/layout.ts'
 import type { Facts, ObjectFact } from '../manifest/manifest.ts'
 import type { Fingerprint } from '../results.ts'
 import type { ArtifactContext, WrittenArtifact } from './artifact-writer.ts'
@@ -47,8 +48,8 @@ export async function finishBackup(finish: Finish): Promise<Facts> {
   await context.pipeline.placed()
   await packer.finish()
 
-  const contents = await finish.put('contents', describeContents(finish, artifactPages))
-  const index = await finish.put('index', await describeIndex(finish, chunkPages))
+  const contents = await finish.put(contentsName(finish.options.attempt), describeContents(finish, artifactPages))
+  const index = await finish.put(indexName(finish.options.attempt), await describeIndex(finish, chunkPages))
   const keys = await finish.storeKeys()
   writeDraft(finish, used)
   return facts(finish, [keys, ...packsOf(context), contents, index], keys.name)

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { BackupPlaceRef } from '../manifest/layout.ts'
+import { type BackupPlaceRef, indexName, objectKey } from '../manifest/layout.ts'
 import type { Secret } from '../secret.ts'
 import { ByteReader } from './bytes.ts'
 import { damaged, INDEX_MAGIC, LIMITS, padme, placeOf } from './format.ts'
@@ -33,8 +33,13 @@ export async function sealIndex(index: IndexHead, recipients: readonly string[])
   return await sealToRecipients(plain, recipients)
 }
 
-export async function openIndex(object: Buffer, backup: BackupPlaceRef, identities: readonly Secret[]): Promise<IndexHead> {
-  const key = `${placeOf(backup)}/index`
+export async function openIndex(
+  object: Buffer,
+  backup: BackupPlaceRef,
+  attempt: number,
+  identities: readonly Secret[],
+): Promise<IndexHead> {
+  const key = objectKey(backup, indexName(attempt))
   const fail = (what: string, cause?: unknown) => damaged(key, what, cause)
   const plain = await openSealed(object, identities, key, LIMITS.head)
   const reader = new ByteReader(plain, fail)

@@ -12,8 +12,8 @@ export class SortedPages {
   readonly #file: string
   readonly #pages: number
   readonly #firstKeys: BigUint64Array
-  readonly #cache = Buffer.allocUnsafe(CACHED * PAGE_BYTES)
-  readonly #cached = new Int32Array(CACHED).fill(-1)
+  readonly #cache: Buffer
+  readonly #cached: Int32Array
 
   constructor(fd: number, at: number, rows: number, rowBytes: number, keyBytes: number, file: string) {
     this.#fd = fd
@@ -24,6 +24,8 @@ export class SortedPages {
     this.#file = file
     this.#pages = pagesFor(rows, rowBytes)
     this.#firstKeys = new BigUint64Array(this.#pages)
+    this.#cached = new Int32Array(Math.min(CACHED, this.#pages)).fill(-1)
+    this.#cache = Buffer.allocUnsafe(this.#cached.length * PAGE_BYTES)
   }
 
   /** Reads and checks every page once. `onRow` gets a view. */
@@ -91,7 +93,7 @@ export class SortedPages {
   }
 
   #page(page: number): Buffer {
-    const slot = page % CACHED
+    const slot = page % this.#cached.length
     const bytes = this.#cache.subarray(slot * PAGE_BYTES, (slot + 1) * PAGE_BYTES)
     if (this.#cached[slot] === page) return bytes
     this.#cached[slot] = -1

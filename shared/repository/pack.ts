@@ -56,7 +56,7 @@ export interface FinishedPack {
 /** One open pack. Blocks are sealed as they come, each under its own number. */
 export class PackBuilder {
   readonly #place: SealPlace
-  readonly #buffer: Buffer
+  #buffer: Buffer
   readonly #salt = randomBytes(SALT_BYTES)
   readonly #dataKey: Buffer
   readonly #indexKey: Buffer
@@ -78,6 +78,11 @@ export class PackBuilder {
     return this.#rows.length
   }
 
+  /** To be used again once the pack is confirmed. */
+  get buffer(): Buffer {
+    return this.#buffer
+  }
+
   hasRoomFor(block: PackBlock): boolean {
     const sealed = block.packed.bytes.length + TAG_BYTES
     const directory = this.#directoryLength + directoryBytes(block.lengths.length) + TAG_BYTES
@@ -89,8 +94,7 @@ export class PackBuilder {
     const number = this.#rows.length
     const key = block.kind === 'index' ? this.#indexKey : this.#dataKey
     const sealed = seal(key, this.#place, block.kind, number, block.packed.bytes)
-    sealed.copy(this.#buffer, this.#length)
-    this.#length += sealed.length
+    this.#add(sealed)
     this.#directoryLength += directoryBytes(block.lengths.length)
     this.#chunks += block.lengths.length
     if (block.pageSha256) this.#pages.set(number, block.pageSha256)
@@ -125,6 +129,12 @@ export class PackBuilder {
   }
 
   #add(sealed: Buffer): void {
+    if (this.#length + sealed.length > this.#buffer.length) {
+      // small backups never need a whole pack's memory
+      const whole = Buffer.allocUnsafeSlow(LIMITS.pack)
+      this.#buffer.copy(whole, 0, 0, this.#length)
+      this.#buffer = whole
+    }
     sealed.copy(this.#buffer, this.#length)
     this.#length += sealed.length
   }

@@ -1,6 +1,6 @@
 import { HoldfastError } from '../errors.ts'
 import type { BackupPlaceRef } from '../manifest/layout.ts'
-import { LIMITS, sha256 } from './format.ts'
+import { MIB, sha256 } from './format.ts'
 import {
   type AttemptKeys,
   type FinishedPack,
@@ -32,6 +32,7 @@ export interface PackerOptions {
 
 /** Packs that are being checked or sent beside the open one: what bounds the memory. */
 const IN_FLIGHT = 2
+const FIRST_BUFFER = 2 * MIB
 
 /**
  * Fills packs with blocks, opens each finished one again with the reader's code, and sends it. `append` returns when the block
@@ -41,7 +42,7 @@ export class Packer {
   readonly packs: UsablePack[] = []
   readonly #options: PackerOptions
   readonly #free: Buffer[] = []
-  #open: { builder: PackBuilder; pack: number; buffer: Buffer } | null = null
+  #open: { builder: PackBuilder; pack: number } | null = null
   #sending = new Set<Promise<void>>()
   #failure: { error: unknown } | null = null
 
@@ -70,9 +71,9 @@ export class Packer {
   #begin() {
     this.#check()
     const { backup, attempt, keys } = this.#options
-    const buffer = this.#free.pop() ?? Buffer.allocUnsafeSlow(LIMITS.pack)
+    const buffer = this.#free.pop() ?? Buffer.allocUnsafeSlow(FIRST_BUFFER)
     const pack = this.packs.push({ attempt, stored: null }) - 1
-    this.#open = { builder: new PackBuilder(backup, attempt, keys, buffer), pack, buffer }
+    this.#open = { builder: new PackBuilder(backup, attempt, keys, buffer), pack }
     return this.#open
   }
 
@@ -83,7 +84,7 @@ export class Packer {
     while (this.#sending.size >= IN_FLIGHT) await Promise.race(this.#sending)
     this.#check()
     const task: Promise<void> = this.#send(open.builder.finish(), open.pack)
-      .then(() => void this.#free.push(open.buffer))
+      .then(() => void this.#free.push(open.builder.buffer))
       .catch((error: unknown) => {
         this.#failure ??= { error }
       })

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { ArtifactInfo, Extent, TreeEntry, TreeOutput } from '../artifacts.ts'
 import { HoldfastError } from '../errors.ts'
 import { manifestSha256 } from '../manifest/canonical.ts'
-import { objectKey } from '../manifest/layout.ts'
+import { contentsName, objectKey } from '../manifest/layout.ts'
 import type { Manifest } from '../manifest/manifest.ts'
 import type { Fingerprint } from '../results.ts'
 import { BlockSource, chunkOf, fetchObject, type Origin, originOf } from './block-source.ts'
@@ -28,7 +28,7 @@ export async function openReader(options: ReaderOptions): Promise<BackupReader> 
   const contents = await readContents(options, origins[0] as Origin)
   const leaned = facts.leans_on.map(({ id, manifest_sha256 }) => `${id} ${manifest_sha256}`)
   if (leaned.join() !== contents.origins.map(({ id, manifest_sha256 }) => `${id} ${manifest_sha256}`).join()) {
-    throw damaged(objectKey(ref, 'contents'), 'it leans on other backups than the manifest says')
+    throw damaged(objectKey(ref, contentsName(facts.attempt)), 'it leans on other backups than the manifest says')
   }
   return new RepositoryReader(options, origins, contents, blocks, totals)
 }
@@ -56,8 +56,8 @@ function collectOrigins(options: ReaderOptions): Origin[] {
 
 async function readContents(options: ReaderOptions, own: Origin): Promise<Contents> {
   const { facts } = options.manifest
-  const key = objectKey(own.ref, 'contents')
-  const object = facts.objects.find(({ name }) => name === 'contents')
+  const key = objectKey(own.ref, contentsName(facts.attempt))
+  const object = facts.objects.find(({ name }) => name === contentsName(facts.attempt))
   if (!object) throw damaged(key, 'the manifest does not name it')
   if (object.size > LIMITS.head) throw damaged(key, 'it is too large')
   const bytes = await fetchObject(options.objects, key, { offset: 0, length: object.size }, options.signal)
@@ -152,7 +152,11 @@ export class RepositoryReader implements BackupReader {
     return new BodyReader(row, this.blocks, this.fail)
   }
 
-  fail = (what: string): HoldfastError => damaged(objectKey(this.manifest.facts, 'contents'), what)
+  get contentsKey(): string {
+    return objectKey(this.manifest.facts, contentsName(this.manifest.facts.attempt))
+  }
+
+  fail = (what: string): HoldfastError => damaged(this.contentsKey, what)
 
   async #find(kind: 'stream' | 'tree', name: string): Promise<ArtifactRow> {
     const wanted = Buffer.from(name)

@@ -60,7 +60,7 @@ async function checkObject(reader: RepositoryReader, origin: Origin, object: { n
 /** Names of the packs of a leaned-on backup that this one uses. */
 async function packsWanted(reader: RepositoryReader, number: number, report: OnError): Promise<Set<string>> {
   const names = new Set<string>()
-  const contentsKey = objectKey(reader.manifest.facts, 'contents')
+  const { contentsKey } = reader
   await caught(contentsKey, report, async () => {
     for await (const row of reader.rows()) {
       for await (const record of reader.body(row).records()) {
@@ -75,7 +75,7 @@ async function packsWanted(reader: RepositoryReader, number: number, report: OnE
 
 /** Every run must lie within its pack, and the lengths must add up to what the contents say. */
 async function followRuns(reader: RepositoryReader, bad: Set<string>, report: OnError): Promise<void> {
-  const contentsKey = objectKey(reader.manifest.facts, 'contents')
+  const { contentsKey } = reader
   await caught(contentsKey, report, async () => {
     for await (const row of reader.rows()) {
       let bytes = 0

@@ -1,5 +1,6 @@
 import type { ArtifactDigest, ArtifactMeta, StreamBytes, TreeDigest, TreeInput, TreeMeta } from '../artifacts.ts'
 import { HoldfastError } from '../errors.ts'
+import { keysName } from '../manifest/layout.ts'
 import type { Facts } from '../manifest/manifest.ts'
 import type { Fingerprint } from '../results.ts'
 import { type ArtifactContext, type WrittenArtifact, writeStream, writeTree } from './artifact-writer.ts'
@@ -157,7 +158,7 @@ class RepositoryWriter implements BackupWriter {
     this.#keysFile ??= (async () => {
       const { backup, attempt, dataKey, earlier, recipients } = this.#options
       const file = await sealDataKeys(backup, [...earlier, { attempt, dataKey }], recipients)
-      return await this.#put(`keys/${attempt}`, file)
+      return await this.#put(keysName(attempt), file)
     })()
     return this.#keysFile
   }

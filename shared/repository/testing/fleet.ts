@@ -135,7 +135,8 @@ export class TestFleet {
       for (const name of new Set(facts.keys.map((key) => key.name))) {
         const file = this.objects.objects.get(`${facts.host}/${facts.source}/${facts.id}/${name}`)
         if (!file) continue
-        for (const row of (await openDataKeys(file, [this.identity])).keys) keys.set(`${facts.id}/${row.attempt}`, row.dataKey)
+        for (const row of (await openDataKeys(file, [this.identity], `${facts.host}/${facts.source}/${facts.id}/${name}`)).keys)
+          keys.set(`${facts.id}/${row.attempt}`, row.dataKey)
       }
     }
     return await openReader({

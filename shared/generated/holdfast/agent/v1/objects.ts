@@ -14,7 +14,7 @@ export const protobufPackage = "holdfast.agent.v1";
 export const protobufFileName = "holdfast/agent/v1/objects.proto";
 
 export interface ObjectToPut {
-  /** Relative to the backup's folder: packs/1-abc, contents, index, keys/1. Never manifest.json. */
+  /** Relative to the backup's folder: packs/1-abc, contents/1, index/1, keys/1. Never manifest.json. */
   name: string;
   size: bigint;
   sha256: Buffer;

@@ -1,0 +1,130 @@
+import { randomBytes } from 'node:crypto'
+import { beforeEach, describe, expect, test } from 'vitest'
+import { HoldfastError } from '../errors.ts'
+import { objectKey } from '../manifest/layout.ts'
+import { Secret } from '../secret.ts'
+import type { ObjectSink, StoredPack } from './repository.ts'
+import { collect, pieces, seededBytes } from './testing/content.ts'
+import { TestFleet } from './testing/fleet.ts'
+import { openWriter } from './writer.ts'
+
+const chunking = { kind: 'content-defined', averageBytes: 65_536 } as const
+const bytes = seededBytes(1, 60_000_000)
+
+let fleet: TestFleet
+beforeEach(async () => {
+  fleet = await TestFleet.create()
+})
+
+/** An attempt whose target goes away after `packs` packs. */
+async function brokenAttempt(packs: number) {
+  const backup = fleet.place(0)
+  const dataKey = new Secret(randomBytes(32))
+  const stored: StoredPack[] = []
+  const inner = fleet.objects.sink(backup)
+  const objects: ObjectSink = {
+    async put(name, body, sha256, signal) {
+      if (name.startsWith('packs/') && stored.length >= packs) throw new HoldfastError('target_unreachable', 'the target is away')
+      await inner.put(name, body, sha256, signal)
+    },
+  }
+  const onPackStored = async (pack: StoredPack) => void stored.push({ ...pack, chunks: Buffer.from(pack.chunks) })
+  const writer = await openWriter(fleet.options(backup, { dataKey, objects, onPackStored }))
+  await expect(
+    (async () => {
+      await writer.stream({ name: 'dump', chunking }, pieces(bytes))
+      await writer.finish({ counts: {}, facts: {} })
+    })(),
+  ).rejects.toMatchObject({ code: 'target_unreachable' })
+  await writer.close()
+  await writer.close()
+  return { backup, earlier: { attempt: 1, dataKey, packs: stored } }
+}
+
+describe('attempts', () => {
+  test('a failed backup, tried again, uploads nothing twice', async () => {
+    const { backup, earlier } = await brokenAttempt(2)
+    expect(earlier.packs).toHaveLength(2)
+    const before = fleet.objects.putBytes
+    const manifest = await fleet.backup(0, (sink) => sink.stream({ name: 'dump', chunking }, pieces(bytes)), {
+      backup,
+      attempt: 2,
+      earlier: [earlier],
+    })
+    const reused = earlier.packs.reduce((sum, pack) => sum + pack.size, 0)
+    expect(reused).toBeGreaterThan(30_000_000)
+    expect(fleet.objects.putBytes - before).toBeLessThan(bytes.length * 1.04 - reused)
+    expect(manifest.facts.keys.map(({ attempt }) => attempt)).toEqual([1, 2])
+    expect(manifest.facts.objects.map(({ name }) => name)).toEqual(expect.arrayContaining(earlier.packs.map(({ name }) => name)))
+    const errors: unknown[] = []
+    const reader = await fleet.reader(manifest)
+    await reader.verify({ onError: (error) => errors.push(error) })
+    expect(errors).toEqual([])
+    expect((await collect(reader.openStream('dump'))).equals(bytes)).toBe(true)
+  })
+
+  test('the key of an attempt is stored before its first pack', async () => {
+    const order: string[] = []
+    const backup = fleet.place(0)
+    const objects: ObjectSink = { put: async (name) => void order.push(name.split('-')[0] as string) }
+    const writer = await openWriter(fleet.options(backup, { objects }))
+    await writer.stream({ name: 'dump', chunking }, pieces(bytes.subarray(0, 20_000_000)))
+    await writer.finish({ counts: {}, facts: {} })
+    expect(order).toEqual(['keys/1', 'packs/1', 'packs/1', 'contents/1', 'index/1'])
+  })
+
+  test('a zombie attempt collides with nobody: names and keys of attempts differ', async () => {
+    const backup = fleet.place(0)
+    const small = bytes.subarray(0, 500_000)
+    const write = async (attempt: number) => {
+      const writer = await openWriter(fleet.options(backup, { attempt }))
+      await writer.stream({ name: 'dump', chunking }, pieces(small))
+      return { facts: await writer.finish({ counts: {}, facts: {} }) }
+    }
+    const sealed = new Set<string>()
+    const [first, second] = [await write(1), await write(3)].map(({ facts }) => facts)
+    for (const facts of [first, second]) for (const { sha256 } of facts?.objects ?? []) sealed.add(sha256)
+    expect(sealed.size).toBe(8)
+    const names = [...(first?.objects ?? []), ...(second?.objects ?? [])].map(({ name }) => name)
+
+    expect(new Set(names).size).toBe(8)
+  })
+
+  test('a dump made again is other bytes: no nonce meets its key twice', async () => {
+    const small = bytes.subarray(0, 300_000)
+    const packs: Buffer[] = []
+    for (const day of [0, 1]) {
+      const dataKey = new Secret(Buffer.alloc(32, 1))
+      const { facts } = await fleet.backup(day, (sink) => sink.stream({ name: 'dump', chunking }, pieces(small)), { dataKey })
+      const name = facts.objects.find((object) => object.name.startsWith('packs/'))?.name as string
+      packs.push(fleet.objects.objects.get(objectKey(facts, name)) as Buffer)
+    }
+    const [a, b] = packs as [Buffer, Buffer]
+    expect(a.subarray(8, 100_000).equals(b.subarray(8, 100_000))).toBe(false)
+  })
+
+  test('a backup smaller than a pack is one pack', async () => {
+    const { facts } = await fleet.backup(0, (sink) =>
+      sink.stream({ name: 'dump', chunking }, pieces(bytes.subarray(0, 3_000_000))),
+    )
+    expect(facts.objects.map(({ name }) => name.replace(/-.*/, ''))).toEqual(['keys/1', 'packs/1', 'contents/1', 'index/1'])
+    const large = await fleet.backup(1, (sink) => sink.stream({ name: 'dump', chunking }, pieces(bytes)))
+    for (const { name, size } of large.facts.objects)
+      if (name.startsWith('packs/')) expect(size).toBeLessThanOrEqual(17 * 2 ** 20)
+  })
+
+  test('aborting ends the writer with the reason, and nothing is committed', async () => {
+    const stop = new AbortController()
+    const writer = await openWriter(fleet.options(fleet.place(0), { signal: stop.signal }))
+    async function* endless() {
+      for (let n = 0; ; n++) {
+        if (n === 3) stop.abort(new HoldfastError('job_cancelled', 'enough'))
+        yield seededBytes(n, 100_000)
+      }
+    }
+    await expect(writer.stream({ name: 'dump', chunking }, endless())).rejects.toMatchObject({ code: 'job_cancelled' })
+    await expect(writer.finish({ counts: {}, facts: {} })).rejects.toMatchObject({ code: 'job_cancelled' })
+    await writer.close()
+    expect(fleet.objects.objects.size).toBe(0)
+  })
+})
