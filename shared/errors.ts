@@ -103,6 +103,8 @@ export const ERRORS = {
   catalog_locked: row('FAILED_PRECONDITION', 500),
   catalog_damaged: row('DATA_LOSS', 500),
   // the program
+  /** Seen by the command line: the control plane does not answer. */
+  server_unreachable: row('UNAVAILABLE', 503, true),
   port_taken: row('FAILED_PRECONDITION', 500),
   internal: row('INTERNAL', 500),
 } as const satisfies Record<string, ErrorRow>

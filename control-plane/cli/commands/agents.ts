@@ -1,0 +1,133 @@
+import { readFile } from 'node:fs/promises'
+import path from 'node:path'
+import { type Command, InvalidArgumentError } from 'commander'
+import { HoldfastError } from '../../../shared/errors.ts'
+import { EXIT, type ExitStatus } from '../../../shared/exit-status.ts'
+import { parseDuration } from '../../../shared/units.ts'
+import type { AgentView, InvitationView, SourceView } from '../../api/schemas/agents.ts'
+import type { JobView } from '../../api/schemas/jobs.ts'
+import { type Cli, remote } from '../cli.ts'
+import { confirm } from '../confirm.ts'
+import { listAll } from '../list-all.ts'
+import { printJson, printTable } from '../print.ts'
+import type { Run } from '../program.ts'
+import { durationText, safe, timeText } from '../text.ts'
+import { conclude } from './create.ts'
+
+export function agentCommands(parent: Command, run: Run): void {
+  const agents = remote(parent.command('agents'))
+    .summary('list the hosts that enrolled; invite and revoke them')
+    .option('--all', 'revoked and replaced ones too')
+    .action(run(list))
+  remote(agents.command('invite'))
+    .summary('make a token with which a host can enrol, once')
+    .argument('[name]', 'name of the host')
+    .option('--from <file>', 'a file with one name a line, for many')
+    .option('--valid <duration>', 'how long, for example 15m or 24h', seconds, 900)
+    .option('--replace', 'the agent that has the name now loses its identity')
+    .action(run(invite))
+  remote(agents.command('revoke'))
+    .summary('refuse an agent from now on; its backups remain')
+    .argument('<name>')
+    .option('--reason <text>', 'kept with the agent and in the audit trail')
+    .option('--yes', 'do not ask')
+    .action(run(revoke))
+  remote(agents.command('discover'))
+    .summary('look what is on a host that could be backed up')
+    .argument('<name>')
+    .option('--no-wait', 'return as soon as the job is accepted')
+    .action(run(discover))
+  remote(parent.command('sources')).summary('list what agents can back up').action(run(sources))
+}
+
+/** A duration as in the configuration, in seconds. */
+export function seconds(text: string): number {
+  try {
+    return parseDuration(text)
+  } catch {
+    throw new InvalidArgumentError('Write a number and s, m, h, d or w, for example 24h.')
+  }
+}
+
+async function list(cli: Cli, options: { all?: boolean }): Promise<ExitStatus> {
+  return await listAll<AgentView>(cli, '/api/v1/agents', { all: options.all }, (agents) =>
+    printTable(
+      cli.io,
+      ['AGENT', 'STATE', 'VERSION', 'LAST SEEN', 'SOURCES', 'CERTIFICATE UNTIL'],
+      agents.map((agent) => [
+        agent.name,
+        agent.state === 'active' ? (agent.connected ? 'connected' : 'away') : agent.state,
+        agent.version ?? '-',
+        timeText(agent.last_seen_at),
+        agent.sources.join(' '),
+        timeText(agent.certificate?.not_after),
+      ]),
+      'no agents; invite one with "holdfast agents invite NAME"',
+    ),
+  )
+}
+
+async function invite(
+  cli: Cli,
+  name: string | undefined,
+  options: { from?: string; valid: number; replace?: boolean },
+): Promise<ExitStatus> {
+  const names = await invited(cli, name, options.from)
+  const invitations: InvitationView[] = []
+  for (const one of names) {
+    const body = { name: one, valid_seconds: options.valid, ...(options.replace ? { replace: true } : {}) }
+    const invitation = await cli.client.send<InvitationView>('POST', '/api/v1/agents/invitations', body)
+    invitations.push(invitation)
+    if (cli.format === 'table') cli.io.out(`${safe(invitation.command)}      valid ${durationText(options.valid)}, once\n`)
+  }
+  if (cli.format === 'json')
+    printJson(cli.io, options.from === undefined ? invitations[0] : { items: invitations, next_cursor: null })
+  return EXIT.done
+}
+
+async function invited(cli: Cli, name: string | undefined, from: string | undefined): Promise<string[]> {
+  if ((name === undefined) === (from === undefined)) {
+    throw new HoldfastError('invalid_argument', 'give the name of one host, or --from FILE for many')
+  }
+  if (name !== undefined) return [name]
+  const text = await readFile(path.resolve(cli.io.cwd, from ?? ''), 'utf8').catch((cause: unknown) => {
+    throw new HoldfastError('invalid_argument', `${from} cannot be read`, {
+      hint: 'Give a file with one host name a line.',
+      cause,
+    })
+  })
+  const names = text.split('\n').map((line) => line.replace(/#.*/, '').trim())
+  return names.filter((line) => line !== '')
+}
+
+async function revoke(cli: Cli, name: string, options: { reason?: string; yes?: boolean }): Promise<ExitStatus> {
+  await confirm(cli.io, options.yes, `Refuse the agent ${safe(name)} from now on?`)
+  const body = options.reason === undefined ? {} : { reason: options.reason }
+  const agent = await cli.client.send<AgentView>('POST', `/api/v1/agents/${encodeURIComponent(name)}/revoke`, body)
+  if (cli.format === 'json') printJson(cli.io, agent)
+  else cli.io.out(`${safe(agent.name)}  ${agent.state}\n`)
+  return EXIT.done
+}
+
+async function discover(cli: Cli, name: string, options: { wait: boolean }): Promise<ExitStatus> {
+  const job = await cli.client.send<JobView>('POST', `/api/v1/agents/${encodeURIComponent(name)}/discover`)
+  return await conclude(cli, job, options)
+}
+
+async function sources(cli: Cli): Promise<ExitStatus> {
+  return await listAll<SourceView>(cli, '/api/v1/sources', {}, (found) =>
+    printTable(
+      cli.io,
+      ['SOURCE', 'ENGINE', 'STATE', 'POLICIES', 'LAST GOOD BACKUP', 'AT'],
+      found.map((source) => [
+        source.source,
+        source.engine,
+        source.present ? (source.connected ? 'connected' : 'away') : 'no longer configured',
+        source.policies.join(' ') || '-',
+        source.last_good_id ?? '-',
+        timeText(source.last_good_at),
+      ]),
+      'no sources; add one on a host with "holdfast-agent source add"',
+    ),
+  )
+}

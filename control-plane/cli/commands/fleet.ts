@@ -1,0 +1,117 @@
+import { readFile } from 'node:fs/promises'
+import path from 'node:path'
+import type { Command } from 'commander'
+import { parseDocument } from 'yaml'
+import { HoldfastError } from '../../../shared/errors.ts'
+import { EXIT, type ExitStatus } from '../../../shared/exit-status.ts'
+import type { FleetDiffView, PolicyView, TargetView } from '../../api/schemas/fleet.ts'
+import type { StatusView } from '../../api/schemas/system.ts'
+import { type Cli, remote } from '../cli.ts'
+import { listAll } from '../list-all.ts'
+import { printJson, printTable } from '../print.ts'
+import type { Run } from '../program.ts'
+import { durationText, safe, timeText } from '../text.ts'
+
+export function fleetCommands(parent: Command, run: Run): void {
+  remote(parent.command('status')).summary('what is protected and what is not, on one screen').action(run(status))
+  remote(parent.command('diff'))
+    .summary('show what applying a fleet file would change')
+    .requiredOption('-f, --file <file>', 'fleet.yaml')
+    .action(run((cli: Cli, options: { file: string }) => fleet(cli, options.file, false)))
+  remote(parent.command('apply'))
+    .summary('make targets, policies and schedules as a fleet file says')
+    .requiredOption('-f, --file <file>', 'fleet.yaml')
+    .action(run((cli: Cli, options: { file: string }) => fleet(cli, options.file, true)))
+  remote(parent.command('targets')).summary('list where backups lie').action(run(targets))
+  remote(parent.command('policies')).summary('list what is backed up when, and how long it is kept').action(run(policies))
+}
+
+async function status(cli: Cli): Promise<ExitStatus> {
+  const answer = await cli.client.get<StatusView>('/api/v1/status')
+  if (cli.format === 'json') {
+    printJson(cli.io, answer)
+    return EXIT.done
+  }
+  const { agents, jobs } = answer
+  cli.io.out(`holdfast ${safe(answer.version)}   agents ${agents.connected} of ${agents.total} connected   `)
+  cli.io.out(`jobs ${jobs.running} running, ${jobs.queued} queued\n`)
+  printTable(
+    cli.io,
+    ['SOURCE', 'PROTECTED', 'LAST GOOD', 'OBJECTIVE', 'VERIFIED', 'TEST-RESTORED', '3-2-1', 'LAST FAILURE'],
+    answer.sources.map((source) => [
+      source.source,
+      source.protected ? 'yes' : 'NO',
+      source.age_seconds === null ? 'never' : `${durationText(source.age_seconds)} ago`,
+      durationText(source.recovery_point_seconds),
+      timeText(source.verified_at),
+      timeText(source.test_restored_at),
+      `${source.three_two_one.copies}-${source.three_two_one.kinds}-${source.three_two_one.elsewhere}${source.three_two_one.met ? '' : ' NOT met'}`,
+      source.last_failure === null ? '' : `${timeText(source.last_failure.at)} ${source.last_failure.code}`,
+    ]),
+    'no sources',
+  )
+  return EXIT.done
+}
+
+async function fleet(cli: Cli, file: string, apply: boolean): Promise<ExitStatus> {
+  const body = await readFleetFile(path.resolve(cli.io.cwd, file))
+  const answer = apply
+    ? await cli.client.send<FleetDiffView>('PUT', '/api/v1/fleet', body)
+    : await cli.client.send<FleetDiffView>('POST', '/api/v1/fleet/diff', body)
+  if (cli.format === 'json') {
+    printJson(cli.io, answer)
+    return EXIT.done
+  }
+  const signs = { create: '+', update: '~', delete: '-' } as const
+  for (const change of answer.changes) {
+    cli.io.out(`${signs[change.action]} ${change.kind} ${safe(change.name)}\n`)
+    for (const field of change.fields) {
+      cli.io.out(`    ${safe(field.path)}: ${valueText(field.from)} -> ${valueText(field.to)}\n`)
+    }
+  }
+  cli.io.out(
+    answer.changes.length === 0 ? 'nothing changes\n' : `${answer.changes.length} ${apply ? 'changed' : 'would change'}\n`,
+  )
+  return EXIT.done
+}
+
+const valueText = (value: unknown) => (value === undefined || value === null ? '(none)' : safe(JSON.stringify(value)))
+
+async function readFleetFile(file: string): Promise<unknown> {
+  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
+    throw new HoldfastError('invalid_argument', `${file} cannot be read`, { hint: 'Give the path of a fleet.yaml.', cause })
+  })
+  const document = parseDocument(text, { uniqueKeys: true })
+  const [problem] = document.errors
+  if (problem)
+    throw new HoldfastError('invalid_argument', `${file}: ${problem.message}`, { hint: 'Correct the YAML at that place.' })
+  return document.toJS({ maxAliasCount: 100 })
+}
+
+async function targets(cli: Cli): Promise<ExitStatus> {
+  return await listAll<TargetView>(cli, '/api/v1/targets', {}, (found) =>
+    printTable(
+      cli.io,
+      ['TARGET', 'KIND', 'CONFIGURATION', 'PROBED'],
+      found.map((target) => [target.name, target.kind, JSON.stringify(target.config), timeText(target.probed_at)]),
+      'no targets',
+    ),
+  )
+}
+
+async function policies(cli: Cli): Promise<ExitStatus> {
+  return await listAll<PolicyView>(cli, '/api/v1/policies', {}, (found) =>
+    printTable(
+      cli.io,
+      ['POLICY', 'REVISION', 'SOURCES', 'CHANGED', 'SPEC'],
+      found.map((policy) => [
+        policy.name,
+        String(policy.revision),
+        policy.sources.join(' ') || '-',
+        timeText(policy.updated_at),
+        JSON.stringify(policy.spec),
+      ]),
+      'no policies; write a fleet.yaml and apply it',
+    ),
+  )
+}

@@ -1,0 +1,129 @@
+import { z } from 'zod'
+import {
+  backupDetailSchema,
+  foundSourceSchema,
+  type RestorePreview,
+  restoreDetailSchema,
+  testRestoreDetailSchema,
+  verifyDetailSchema,
+} from '../../shared/results.ts'
+import type { JobView } from '../api/schemas/jobs.ts'
+import type { Cli } from './cli.ts'
+import { printFacts, printJson, printTable } from './print.ts'
+import { countText, durationText, safe, sizeText, timeText } from './text.ts'
+
+/** What a job came to: its figures, or its error with what to do. */
+export function showJob(cli: Cli, job: JobView): void {
+  if (cli.format === 'json') return printJson(cli.io, job)
+  printFacts(cli.io, {
+    job: job.id,
+    kind: job.kind,
+    status: job.status,
+    source: job.source,
+    target: job.target,
+    agent: job.agent,
+    backup: job.backup_id,
+    'asked by': job.requested_by,
+    created: timeText(job.created_at),
+    took: tookText(job),
+    ...figures(job),
+    ...errorFacts(job),
+  })
+  for (const line of detailLines(job)) cli.io.out(`${safe(line)}\n`)
+}
+
+/** As a list, one row a job. */
+export function showJobs(cli: Cli, jobs: readonly JobView[]): void {
+  printTable(
+    cli.io,
+    ['JOB', 'KIND', 'STATUS', 'SOURCE', 'BACKUP', 'CREATED', 'TOOK', 'ERROR'],
+    jobs.map((job) => [
+      job.id,
+      job.kind,
+      job.status,
+      job.source ?? job.agent,
+      job.backup_id ?? '-',
+      timeText(job.created_at),
+      tookText(job) ?? '-',
+      job.error === null ? '' : `${job.error.code}: ${job.error.message}`,
+    ]),
+    'no jobs',
+  )
+}
+
+function tookText(job: JobView): string | undefined {
+  if (job.started_at === null || job.finished_at === null) return undefined
+  return durationText((Date.parse(job.finished_at) - Date.parse(job.started_at)) / 1000)
+}
+
+function errorFacts(job: JobView): Record<string, string | null> {
+  return job.error === null ? {} : { error: `${job.error.code}: ${job.error.message}`, 'what to do': job.error.hint }
+}
+
+function figures(job: JobView): Record<string, string | undefined> {
+  const detail = backupDetailSchema.safeParse(job.detail)
+  if (job.kind !== 'backup' || !detail.success) return {}
+  const { data } = detail
+  return {
+    type: data.reason === undefined ? data.type : `${data.type} (${data.reason})`,
+    'dry run': data.dry_run ? 'yes: nothing was stored' : undefined,
+    read: sizeText(data.read_bytes),
+    stored: sizeText(data.stored_bytes),
+    skipped: `${sizeText(data.skipped_bytes)}, ${countText(data.chunks_skipped)} of ${countText(data.chunks)} chunks`,
+  }
+}
+
+function detailLines(job: JobView): string[] {
+  if (job.kind === 'restore') {
+    const detail = restoreDetailSchema.safeParse(job.detail)
+    return detail.success ? previewLines(detail.data.preview) : []
+  }
+  if (job.kind === 'verify') return verifyLines(job)
+  if (job.kind === 'test-restore') return testRestoreLines(job)
+  if (job.kind === 'discover') return discoverLines(job)
+  return []
+}
+
+/** What a restore makes, and what is lost. */
+export function previewLines(preview: RestorePreview): string[] {
+  return [
+    ...preview.creates.map((what) => `makes     ${what}`),
+    ...preview.replaces.map((one) => {
+      const size = one.size_bytes === undefined ? '' : `  (${sizeText(one.size_bytes)} there now are lost)`
+      return `replaces  ${one.what}${size}${one.note ? `  ${one.note}` : ''}`
+    }),
+    `writes    ${sizeText(preview.bytes)}`,
+    ...preview.findings.map((finding) => `${finding.severity}: ${finding.message}${finding.hint ? ` ${finding.hint}` : ''}`),
+  ]
+}
+
+function verifyLines(job: JobView): string[] {
+  const detail = verifyDetailSchema.safeParse(job.detail)
+  if (!detail.success) return []
+  const { valid, bytes_checked, objects_checked, errors } = detail.data
+  return [
+    `${valid ? 'valid' : 'NOT VALID'}: ${sizeText(bytes_checked)} in ${countText(objects_checked)} objects read back and compared`,
+    ...errors.map((error) => `${error.code}  ${error.object ?? ''}  ${error.message}`),
+  ]
+}
+
+function testRestoreLines(job: JobView): string[] {
+  const detail = testRestoreDetailSchema.safeParse(job.detail)
+  if (!detail.success) return []
+  const { valid, expected, found, findings, seconds } = detail.data
+  const sum = (counts: Record<string, number>) => Object.values(counts).reduce((total, count) => total + count, 0)
+  return [
+    `${valid ? 'valid' : 'NOT VALID'}: ${countText(sum(found.counts))} of ${countText(sum(expected.counts))} match, ${durationText(seconds)}`,
+    ...findings.map((finding) => `${finding.code}  ${finding.message}`),
+  ]
+}
+
+function discoverLines(job: JobView): string[] {
+  const found = z.object({ found: z.array(foundSourceSchema) }).safeParse(job.detail)
+  if (!found.success) return []
+  return found.data.found.flatMap((source) => [
+    `${source.engine}  ${source.title}  ${sizeText(source.size_bytes)}`,
+    `  holdfast-agent source add NAME ${source.add.join(' ')}`,
+    ...source.findings.map((finding) => `  ${finding.severity}: ${finding.message}`),
+  ])
+}

@@ -1,0 +1,44 @@
+import { mkdtemp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { PassThrough } from 'node:stream'
+import { systemClock } from '../../shared/clock.ts'
+import type { ExitStatus } from '../../shared/exit-status.ts'
+import { KEYS } from '../api/testing/fake-api.ts'
+import type { Io } from './io.ts'
+import { runCommandLine } from './program.ts'
+
+export interface Ran {
+  readonly status: ExitStatus
+  readonly out: string
+  readonly err: string
+  readonly asked: string[]
+}
+
+/** Runs a command line in this process, by default as an administrator of the control plane at `url`. */
+export async function run(
+  url: string | null,
+  args: readonly string[],
+  over: { environment?: Record<string, string>; answer?: string; terminal?: boolean; cwd?: string } = {},
+): Promise<Ran> {
+  let out = ''
+  let err = ''
+  const asked: string[] = []
+  const io: Io = {
+    out: (text) => void (out += text),
+    err: (text) => void (err += text),
+    outIsTerminal: over.terminal ?? false,
+    errIsTerminal: false,
+    canAsk: over.answer !== undefined,
+    ask: async (question) => {
+      asked.push(question)
+      return over.answer ?? ''
+    },
+    environment: { ...(url === null ? {} : { HOLDFAST_URL: url, HOLDFAST_API_KEY: KEYS.admin }), ...over.environment },
+    cwd: over.cwd ?? (await mkdtemp(path.join(tmpdir(), 'hf-cli-'))),
+    clock: systemClock,
+    errStream: new PassThrough(),
+  }
+  const status = await runCommandLine({ io, version: '0.1.0' }, args)
+  return { status, out, err, asked }
+}

@@ -1,0 +1,56 @@
+/** How values look to a person. */
+
+/**
+ * Text that came from a server, and to it from databases and hosts, made harmless for a terminal: control characters (C0, C1,
+ * DEL), which could move the cursor or retype commands, and characters that turn the direction of writing, show as escapes.
+ */
+export function safe(text: string): string {
+  return text.replace(
+    /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
+
+const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB']
+
+/** Decimal units: 3.1 MB. */
+export function sizeText(bytes: number | null | undefined): string {
+  if (bytes === null || bytes === undefined) return '-'
+  let value = bytes
+  let unit = 0
+  while (value >= 999.5 && unit < UNITS.length - 1) {
+    value /= 1000
+    unit++
+  }
+  const digits = unit === 0 || value >= 99.95 ? 0 : value >= 0.995 || value === 0 ? 1 : 2
+  return `${value.toFixed(digits)} ${UNITS[unit]}`
+}
+
+/** The two largest units: 3 d 4 h, 12 min 5 s. */
+export function durationText(seconds: number | null | undefined): string {
+  if (seconds === null || seconds === undefined) return '-'
+  const whole = Math.round(seconds)
+  const parts: [number, string][] = [
+    [Math.floor(whole / 86_400), 'd'],
+    [Math.floor(whole / 3600) % 24, 'h'],
+    [Math.floor(whole / 60) % 60, 'min'],
+    [whole % 60, 's'],
+  ]
+  const first = parts.findIndex(([count]) => count > 0)
+  if (first < 0) return '0 s'
+  return parts
+    .slice(first, first + 2)
+    .filter(([count]) => count > 0)
+    .map(([count, unit]) => `${count} ${unit}`)
+    .join(' ')
+}
+
+/** RFC 3339 without fractions, a space for the T: 2026-11-21 02:00:00Z. */
+export function timeText(time: string | null | undefined): string {
+  return time ? safe(time.replace('T', ' ').replace(/\.\d+/, '')) : '-'
+}
+
+/** 12 480 */
+export function countText(count: number | null | undefined): string {
+  return count === null || count === undefined ? '-' : String(count).replace(/\B(?=(\d{3})+$)/g, ' ')
+}
