@@ -1,10 +1,12 @@
 import { HoldfastError } from '../../shared/errors.ts'
 import type { Engine } from './engine.ts'
 import { filesEngine } from './files/files.ts'
+
 import { postgresEngine } from './postgres/postgres.ts'
+import { sqliteEngine } from './sqlite/sqlite.ts'
 
 /** Every engine of the product, one line each. The configuration of a source is checked by `engine.config` before use. */
-const ENGINES: Engine[] = [filesEngine, postgresEngine as Engine]
+const ENGINES: Engine[] = [filesEngine, postgresEngine as Engine, sqliteEngine]
 
 export function engineKinds(): string[] {
   return ENGINES.map((engine) => engine.kind)

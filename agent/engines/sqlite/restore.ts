@@ -1,0 +1,125 @@
+import { createHash } from 'node:crypto'
+import { chmod, chown, link, open, readdir, rename, rm } from 'node:fs/promises'
+import path from 'node:path'
+import type { ArtifactInfo, BackupSource } from '../../../shared/artifacts.ts'
+import { HoldfastError } from '../../../shared/errors.ts'
+import { randomBase32 } from '../../../shared/ids.ts'
+import type { RestorePlan, Run } from '../engine.ts'
+import { DATABASE, refuseParts } from './backup.ts'
+import { NEW_PREFIX, SIDECARS, type SqliteConfig } from './config.ts'
+import { fileError } from './errors.ts'
+import { countFile } from './helper.ts'
+import { swap } from './swap.ts'
+import { findTarget, refuseExisting, type Target } from './target.ts'
+
+export async function restore(plan: RestorePlan<SqliteConfig>, source: BackupSource, run: Run): Promise<void> {
+  run.signal.throwIfAborted()
+  refuseParts(plan.parts)
+  refuseMapping(plan)
+  try {
+    const target = await findTarget(plan)
+    if (!plan.overwrite) refuseExisting(target)
+    const info = await databaseOf(source)
+    const prefix = `${NEW_PREFIX}${createHash('sha256').update(target.path).digest('hex').slice(0, 12)}-`
+    // of restores into this place that were killed: no two are ever at it at the same time
+    for (const name of await readdir(target.folder))
+      if (name.startsWith(prefix)) await rm(path.join(target.folder, name), { force: true })
+    const staged = path.join(target.folder, prefix + randomBase32(10))
+    try {
+      await write(staged, target, info, source, run)
+      run.signal.throwIfAborted()
+      await place(staged, target, run)
+    } finally {
+      for (const suffix of ['', ...SIDECARS]) await rm(staged + suffix, { force: true })
+    }
+  } catch (error) {
+    run.signal.throwIfAborted()
+    throw fileError(error, plan.targetName ?? plan.config.path)
+  }
+}
+
+/** Writes, checks, and gives it the owner and mode of what it replaces, else of what was backed up. */
+async function write(staged: string, target: Target, info: ArtifactInfo, source: BackupSource, run: Run): Promise<void> {
+  run.progress({ phase: 'writing', totalBytes: info.bytes })
+  const handle = await open(staged, 'wx', 0o600)
+  try {
+    for await (const piece of source.openStream(DATABASE)) {
+      run.signal.throwIfAborted()
+      await handle.writeFile(piece)
+      run.progress({ writtenBytes: piece.length })
+    }
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+  await verify(staged, source, run)
+  await giveOwner(staged, target, info, run)
+}
+
+async function verify(staged: string, source: BackupSource, run: Run): Promise<void> {
+  run.progress({ phase: 'checking' })
+  const { problems } = await countFile(staged, 'quick', run)
+  // one that was damaged when it was backed up is still what its owner asks for
+  if (problems.length === 0 || source.fingerprint.facts.integrity === 'failed') return
+  throw new HoldfastError('source_corrupt', `the restored database is damaged: ${problems[0]?.slice(0, 500)}`, {
+    hint: 'Verify the backup, and restore another one. What was there has not been touched.',
+  })
+}
+
+async function giveOwner(staged: string, target: Target, info: ArtifactInfo, run: Run): Promise<void> {
+  const number = (name: string, limit: number) => {
+    const value = Number(info.facts[name])
+    return Number.isSafeInteger(value) && value >= 0 && value <= limit ? value : null
+  }
+  const uid = target.current?.uid ?? number('uid', 0xffff_fffe)
+  const gid = target.current?.gid ?? number('gid', 0xffff_fffe)
+  if (uid !== null && gid !== null) {
+    await chown(staged, uid, gid).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPERM' && error.code !== 'EINVAL') throw error
+      const message = `${target.path} belongs to the user of the agent now`
+      const hint = 'Run the restore as root to give the file back to its owner.'
+      run.finding({ code: 'owner_not_restored', severity: 'warning', message, hint })
+    })
+  }
+  // a database is no program: set-uid and the like out of a backup are not taken over
+  await chmod(staged, (target.current?.mode ?? number('mode', 0o7777) ?? 0o600) & 0o777)
+}
+
+async function place(staged: string, target: Target, run: Run): Promise<void> {
+  if (target.current || target.sidecars.length > 0) return swap(staged, target, run)
+  run.fenced()
+  try {
+    // unlike rename, this does not replace what has appeared meanwhile
+    await link(staged, target.path)
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : ''
+    if (code === 'EEXIST') refuseExisting({ ...target, sidecars: [target.path] })
+    // a file system without hard links
+    if (code !== 'EPERM' && code !== 'ENOTSUP' && code !== 'EMLINK') throw error
+    await rename(staged, target.path)
+  }
+  await syncFolder(target.folder)
+}
+
+export async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+async function databaseOf(source: BackupSource): Promise<ArtifactInfo> {
+  for await (const info of source.artifacts()) if (info.kind === 'stream' && info.name === DATABASE) return info
+  throw new HoldfastError('backup_invalid', 'the backup holds no SQLite database', {
+    hint: 'Choose a backup of a sqlite source.',
+  })
+}
+
+function refuseMapping(plan: RestorePlan<SqliteConfig>): void {
+  if (Object.keys(plan.mapping).length === 0) return
+  throw new HoldfastError('not_supported', 'tables of a SQLite database cannot be renamed by a restore', {
+    hint: 'Restore into another name, and rename them there.',
+  })
+}

@@ -1,0 +1,44 @@
+import { rm } from 'node:fs/promises'
+import { randomBase32 } from '../../../shared/ids.ts'
+import type { Engine } from '../engine.ts'
+import { backup } from './backup.ts'
+import { check, count } from './check.ts'
+import { locate, SIDECARS, type SqliteConfig, sqliteConfig } from './config.ts'
+import { fileError } from './errors.ts'
+import { describe, preflight, preview } from './preflight.ts'
+import { restore } from './restore.ts'
+
+/** One SQLite database file, backed up while others write to it. */
+export const sqliteEngine: Engine<SqliteConfig> = {
+  kind: 'sqlite',
+  config: sqliteConfig,
+  abilities: {
+    kinds: ['full', 'incremental', 'differential'],
+    parts: null,
+    mapping: false,
+    tenants: false,
+    pointInTime: false,
+    overwrite: 'swap',
+  },
+  /** Any file of a host could be one: what to protect is the administrator's to say. */
+  discover: async () => [],
+  describe,
+  preflight,
+  backup,
+  preview,
+  restore,
+  count,
+  check,
+  async sandbox(config) {
+    const place = { config, targetName: `.holdfast-test-${randomBase32(10)}` }
+    const made = locate(place)
+    const dispose = async () => {
+      try {
+        for (const suffix of ['', ...SIDECARS]) await rm(made + suffix, { force: true })
+      } catch (error) {
+        throw fileError(error, made)
+      }
+    }
+    return { place, dispose }
+  },
+}
