@@ -156,7 +156,8 @@ function databaseSettings(name: string): string {
 /** Moves between two accounts: at any moment of the database the sum is 0. Other tables' rows come and go with it. */
 const CHANGE = `
   begin;
-  update app.accounts set balance = balance + case id when 3 then 7 else -7 end where id in (3, 77);
+  update app.accounts set balance = balance + 7 where id = 3;
+  update app.accounts set balance = balance - 7 where id = 77;
   insert into app.lines select 500 + (random() * 2999)::int, 10000 + (random() * 1000000000)::int, 'new' on conflict do nothing;
   delete from app.measures where v = (random() * 400)::int;
   insert into app.items (price, amount, mood) values (1, 1, 'ok');

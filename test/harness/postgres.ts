@@ -84,6 +84,11 @@ export interface PostgresServer extends AsyncDisposable {
   stop(): Promise<void>
 }
 
+/** An old and a new one; with HOLDFAST_TEST_REQUIRE=all every one that is supported. */
+export function majorsUnderTest(): readonly PostgresMajor[] {
+  return process.env.HOLDFAST_TEST_REQUIRE === 'all' ? [14, 15, 16, 17, 18] : [15, 18]
+}
+
 /** The folder with the programs of one major version, or null where it cannot be had. */
 export function postgresTools(major: PostgresMajor): Promise<string | null> {
   const { version } = WHEELS[major]

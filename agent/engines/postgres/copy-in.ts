@@ -26,7 +26,8 @@ export async function restoreRows(
   const writers = Array.from({ length: Math.min(context.parallel, queue.length) }, async () => {
     try {
       for (let rows = queue.shift(); rows; rows = queue.shift()) {
-        counts.set(rows.part, (counts.get(rows.part) ?? 0) + (await writeRows(rows, context, source, run)))
+        const written = await writeRows(rows, context, source, run)
+        counts.set(rows.part, (counts.get(rows.part) ?? 0) + written)
         run.progress({ objectsDone: 1 })
       }
     } catch (error) {
