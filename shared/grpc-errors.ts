@@ -93,7 +93,8 @@ const CODES: Partial<Record<GrpcStatus, ErrorCode>> = {
   ALREADY_EXISTS: 'already_exists',
   PERMISSION_DENIED: 'forbidden',
   UNAUTHENTICATED: 'unauthenticated',
-  RESOURCE_EXHAUSTED: 'rate_limited',
+  // gRPC's own: a message over the limit. Ours for calls too often brings the trailer.
+  RESOURCE_EXHAUSTED: 'too_large',
   ABORTED: 'conflict',
   UNIMPLEMENTED: 'not_supported',
   UNAVAILABLE: 'control_plane_unreachable',
