@@ -1,19 +1,18 @@
 import { and, asc, eq, exists, inArray, isNull, lt, lte, ne, sql } from 'drizzle-orm'
 import { ACTIVE_STATES } from '../domain/job.ts'
 import { type JobSpec, jobSpecSchema } from '../domain/job-spec.ts'
+import { policySchema } from '../domain/policy.ts'
 import { type BackupRef, closure } from './backups.ts'
 import type { Db } from './catalog.ts'
 import { applyEvent, type JobRow } from './job-changes.ts'
 import { type BackupDispatch, planBackup } from './plan-backup.ts'
-import { agents, backups, jobAttempts, jobs, sessions } from './schema/schema.ts'
+import { agents, backups, jobAttempts, jobs, policies, sessions } from './schema/schema.ts'
 
 export interface ClaimLimits {
   /** Active jobs of one agent. */
   readonly perAgent: number
-  /** Active jobs of the whole fleet, whichever control plane holds them. */
+  /** Active jobs of the whole fleet, whichever control plane holds them. A policy may limit its own further. */
   readonly fleet: number
-  /** By name of policy. */
-  readonly perPolicy?: ReadonlyMap<string, number>
 }
 
 export interface ClaimContext {
@@ -118,6 +117,7 @@ async function roomFor(tx: Db, limits: ClaimLimits): Promise<Room> {
     .select({ agentId: jobs.agentId, policy: jobs.policy })
     .from(jobs)
     .where(and(inArray(jobs.state, [...ACTIVE_STATES]), ne(jobs.kind, 'validate')))
+  const limitOf = await policyLimits(tx)
   const ofAgent = new Map<string, number>()
   const ofPolicy = new Map<string, number>()
   let total = 0
@@ -130,7 +130,7 @@ async function roomFor(tx: Db, limits: ClaimLimits): Promise<Room> {
   return {
     fleet: limits.fleet - total,
     take: (job) => {
-      const policyLimit = job.policy === null ? undefined : limits.perPolicy?.get(job.policy)
+      const policyLimit = job.policy === null ? undefined : limitOf.get(job.policy)
       const full =
         total >= limits.fleet ||
         (ofAgent.get(job.agentId) ?? 0) >= limits.perAgent ||
@@ -139,6 +139,16 @@ async function roomFor(tx: Db, limits: ClaimLimits): Promise<Room> {
       return !full
     },
   }
+}
+
+async function policyLimits(tx: Db): Promise<Map<string, number>> {
+  const rows = await tx.select({ name: policies.name, spec: policies.spec }).from(policies)
+  return new Map(
+    rows.flatMap(({ name, spec }) => {
+      const limit = policySchema.parse(spec).limits?.parallel_jobs
+      return limit === undefined ? [] : [[name, limit] as const]
+    }),
+  )
 }
 
 /** Validations asked for by themselves: the control plane's own work, which any instance may take. */

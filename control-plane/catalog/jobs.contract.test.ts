@@ -20,6 +20,7 @@ import {
   renewLeases,
 } from './job-reports.ts'
 import { createJob, getJob, listJobs, type NewJob, requestCancel, requireCurrentAttempt } from './jobs.ts'
+import { putPolicy } from './policies.ts'
 import { tombstone } from './removal.ts'
 
 const catalogs = await catalogsUnderTest()
@@ -44,13 +45,13 @@ describe.each(catalogs)('jobs, $kind', ({ open }) => {
     deadlineSeconds: 3600,
     ...more,
   })
-  const claim = (host: TestHost, more: { perAgent?: number; instanceId?: string; perPolicy?: Map<string, number> } = {}) =>
+  const claim = (host: TestHost, more: { perAgent?: number; instanceId?: string } = {}) =>
     claimJobs(
       under.catalog.db,
       {
         instanceId: more.instanceId ?? host.instanceId,
         agentIds: [host.agentId],
-        limits: { perAgent: more.perAgent ?? 4, fleet: 10_000, perPolicy: more.perPolicy },
+        limits: { perAgent: more.perAgent ?? 4, fleet: 10_000 },
         recipients: ['age1fleet'],
         leaseUntil: later(60_000),
       },
@@ -152,8 +153,10 @@ describe.each(catalogs)('jobs, $kind', ({ open }) => {
     for (let i = 0; i < 4; i++) await discover()
     expect(await claim(host, { perAgent: 1 })).toHaveLength(1)
     expect(await claim(host, { perAgent: 1 })).toHaveLength(0)
-    expect(await claim(host, { perPolicy: new Map([['p', 2]]) })).toHaveLength(1)
-    expect(await claim(host, { perPolicy: new Map([['p', 2]]) })).toHaveLength(0)
+    await putPolicy(db, 'p', { targets: ['primary'], limits: { parallel_jobs: 2 } }, now())
+    expect(await claim(host)).toHaveLength(1)
+    expect(await claim(host)).toHaveLength(0)
+    await putPolicy(db, 'p', { targets: ['primary'] }, now())
     expect(await claim(host)).toHaveLength(2)
   })
 

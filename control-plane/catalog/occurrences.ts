@@ -1,4 +1,4 @@
-import { and, desc, eq, lte } from 'drizzle-orm'
+import { and, desc, eq, max } from 'drizzle-orm'
 import type { Db } from './catalog.ts'
 import { occurrences } from './schema/schema.ts'
 
@@ -36,13 +36,22 @@ export async function setOccurrence(tx: Db, key: Occurrence, outcome: Occurrence
     .where(and(eq(occurrences.policy, key.policy), eq(occurrences.sourceId, key.sourceId), eq(occurrences.dueAt, key.dueAt)))
 }
 
-/** The latest that was decided, whatever was decided; null before the first. */
-export async function lastOccurrence(db: Db, policy: string, sourceId: string, notAfter: Date): Promise<OccurrenceRow | null> {
-  const [row] = await db
+/** Up to when a source is decided under a policy: the latest due time of any outcome. Keys are `policy source`. */
+export async function lastDecided(db: Db): Promise<Map<string, Date>> {
+  const rows = await db
+    .select({ policy: occurrences.policy, sourceId: occurrences.sourceId, dueAt: max(occurrences.dueAt) })
+    .from(occurrences)
+    .groupBy(occurrences.policy, occurrences.sourceId)
+  return new Map(rows.flatMap((row) => (row.dueAt ? [[decidedKey(row.policy, row.sourceId), row.dueAt] as const] : [])))
+}
+
+export const decidedKey = (policy: string, sourceId: string): string => `${policy} ${sourceId}`
+
+export async function listOccurrences(db: Db, policy: string, sourceId: string, limit = 100): Promise<OccurrenceRow[]> {
+  return await db
     .select()
     .from(occurrences)
-    .where(and(eq(occurrences.policy, policy), eq(occurrences.sourceId, sourceId), lte(occurrences.dueAt, notAfter)))
+    .where(and(eq(occurrences.policy, policy), eq(occurrences.sourceId, sourceId)))
     .orderBy(desc(occurrences.dueAt))
-    .limit(1)
-  return row ?? null
+    .limit(limit)
 }

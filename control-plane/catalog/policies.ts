@@ -25,8 +25,16 @@ export async function putPolicy(db: Db, name: string, spec: Record<string, unkno
   return await db.transaction(async (tx) => {
     const [row] = await tx
       .insert(policies)
-      .values({ name: requireName('policy name', name), spec, revision: 1, createdAt: now, updatedAt: now })
-      .onConflictDoUpdate({ target: policies.name, set: { spec, revision: sql`${policies.revision} + 1`, updatedAt: now } })
+      .values({ name: requireName('policy name', name), spec, revision: 1, createdAt: now, updatedAt: now, scheduleSince: now })
+      .onConflictDoUpdate({
+        target: policies.name,
+        set: {
+          spec,
+          revision: sql`${policies.revision} + 1`,
+          updatedAt: now,
+          scheduleSince: sql`case when ${policies.spec} -> 'schedule' is distinct from excluded.spec -> 'schedule' then excluded.schedule_since else ${policies.scheduleSince} end`,
+        },
+      })
       .returning()
     await notifyIn(tx, CHANNELS.protection, `policy ${name}`)
     if (!row) throw new HoldfastError('internal', `policy ${name} was not written`)

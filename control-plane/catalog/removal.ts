@@ -7,14 +7,22 @@ import { backupLeans, backups, copies, jobs, objects } from './schema/schema.ts'
 /**
  * Decides that a backup is to go: the first step of removal, after which nothing can lean on it or read it. Locks it and looks
  * again at what leans on it, since a backup may have been dispatched after the plan was made. Throws `backup_in_use` when it
- * is running, pinned, leaned on or read by a job that is not finished. Again: nothing.
+ * is running, pinned, leaned on or read by a job that is not finished, or, with
+ * `keepLastGood`, when no other good backup of the source would be left. False: it had been decided before.
  */
-export async function tombstone(db: Db, backupId: string, reason: string, now: Date): Promise<void> {
-  await db.transaction(async (tx) => {
+export async function tombstone(
+  db: Db,
+  backupId: string,
+  reason: string,
+  now: Date,
+  options: { keepLastGood?: boolean } = {},
+): Promise<boolean> {
+  return await db.transaction(async (tx) => {
     const [backup] = await tx.select().from(backups).where(eq(backups.id, backupId)).for('update')
     if (!backup) throw new HoldfastError('not_found', `backup ${backupId} is not known`)
-    if (backup.tombstonedAt !== null) return
-    const use = await useOf(tx, backup)
+    if (backup.tombstonedAt !== null) return false
+    const last = options.keepLastGood && (await isLastGood(tx, backup)) ? 'it is the last good one of its source' : null
+    const use = (await useOf(tx, backup)) ?? last
     if (use !== null) {
       throw new HoldfastError('backup_in_use', `backup ${backupId} cannot be removed: ${use}`, {
         hint: 'Remove what uses it first, or wait for the job to end; "holdfast show" lists what leans on a backup.',
@@ -23,6 +31,7 @@ export async function tombstone(db: Db, backupId: string, reason: string, now: D
     await tx.update(backups).set({ status: 'expired', tombstonedAt: now, removalReason: reason }).where(eq(backups.id, backupId))
     await tx.update(copies).set({ state: 'removing' }).where(eq(copies.backupId, backupId))
     await setLeans(tx, backupId, [])
+    return true
   })
 }
 
@@ -120,15 +129,16 @@ export async function recordRemoved(db: Db, backupId: string, now: Date): Promis
  * Expired as a backup, kept as a base: it lets go of what it leans on, and cannot be restored any more. Throws `backup_in_use`
  * when it is running, pinned or read by a job. Again: nothing.
  */
-export async function retire(db: Db, backupId: string, now: Date): Promise<void> {
-  await db.transaction(async (tx) => {
+export async function retire(db: Db, backupId: string, now: Date): Promise<boolean> {
+  return await db.transaction(async (tx) => {
     const [backup] = await tx.select().from(backups).where(eq(backups.id, backupId)).for('update')
     if (!backup) throw new HoldfastError('not_found', `backup ${backupId} is not known`)
-    if (backup.retiredAt !== null || backup.tombstonedAt !== null) return
+    if (backup.retiredAt !== null || backup.tombstonedAt !== null) return false
     const use = await workOn(tx, backup)
     if (use !== null) throw new HoldfastError('backup_in_use', `backup ${backupId} cannot expire: ${use}`)
     await tx.update(backups).set({ status: 'expired', retiredAt: now }).where(eq(backups.id, backupId))
     await setLeans(tx, backupId, [])
+    return true
   })
 }
 

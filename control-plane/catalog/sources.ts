@@ -89,5 +89,10 @@ export async function listSources(db: Db, filter: { agentId?: string; present?: 
     .orderBy(asc(sources.host), asc(sources.name))
 }
 
+/** Until now, what fell in size or counts is as it should be: retention goes on. */
+export async function acceptFall(db: Db, sourceId: string, now: Date): Promise<void> {
+  await db.update(sources).set({ fallAcceptedAt: now }).where(eq(sources.id, sourceId))
+}
+
 export const fullName = (row: { host: string; name: string }): string => `${row.host}/${row.name}`
 export const sourceFullName = sql<string>`${sources.host} || '/' || ${sources.name}`

@@ -4,9 +4,13 @@ import { cp, mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { type Catalog, openCatalog } from '../../control-plane/catalog/open.ts'
+import { Secret } from '../../shared/secret.ts'
+import { postgresTools, startPostgres } from './postgres.ts'
 
 export interface TestCatalog {
   readonly catalog: Catalog
+  /** The same catalog opened once more, as by another control plane; null where one process has it alone. */
+  readonly another: (() => Promise<Catalog>) | null
   /** Closes it and removes what it stood on. */
   dispose(): Promise<void>
 }
@@ -18,7 +22,27 @@ export interface CatalogUnderTest {
 
 /** Every store suite runs on each of these. */
 export async function catalogsUnderTest(): Promise<CatalogUnderTest[]> {
-  return [{ kind: 'embedded', open: openTestCatalog }]
+  const embedded: CatalogUnderTest = { kind: 'embedded', open: openTestCatalog }
+  const tools = await postgresTools(15)
+  return tools === null ? [embedded] : [embedded, { kind: 'postgres', open: openServerCatalog }]
+}
+
+/** On a PostgreSQL server of its own. */
+export async function openServerCatalog(): Promise<TestCatalog> {
+  const server = await startPostgres(15)
+  if (!server) throw new Error('PostgreSQL 15 was there a moment ago')
+  const url = new URL(server.url('postgres'))
+  url.password = encodeURIComponent(server.password)
+  const another = () => openCatalog({ kind: 'postgres', url: new Secret(url.href) })
+  const catalog = await another()
+  return {
+    catalog,
+    another,
+    dispose: async () => {
+      await catalog.close()
+      await server.stop()
+    },
+  }
 }
 
 /** An embedded catalog in a throw-away folder, copied from a migrated one so that a suite starts in half a second. */
@@ -28,6 +52,7 @@ export async function openTestCatalog(): Promise<TestCatalog> {
   const catalog = await openCatalog({ kind: 'embedded', folder })
   return {
     catalog,
+    another: null,
     dispose: async () => {
       await catalog.close()
       await rm(folder, { recursive: true, force: true })

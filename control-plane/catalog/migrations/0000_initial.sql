@@ -275,6 +275,7 @@ CREATE TABLE "policies" (
 	"name" text PRIMARY KEY NOT NULL,
 	"spec" jsonb NOT NULL,
 	"revision" integer NOT NULL,
+	"schedule_since" timestamp with time zone NOT NULL,
 	"created_at" timestamp with time zone NOT NULL,
 	"updated_at" timestamp with time zone NOT NULL
 );
@@ -289,6 +290,7 @@ CREATE TABLE "sources" (
 	"facts" jsonb DEFAULT '{}'::jsonb NOT NULL,
 	"present" boolean DEFAULT true NOT NULL,
 	"sequence" integer DEFAULT 0 NOT NULL,
+	"fall_accepted_at" timestamp with time zone,
 	"created_at" timestamp with time zone NOT NULL,
 	"last_seen_at" timestamp with time zone NOT NULL
 );

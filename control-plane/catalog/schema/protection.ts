@@ -18,6 +18,8 @@ export const sources = pgTable(
     present: boolean('present').notNull().default(true),
     /** Next sequence number of its manifests is this plus one. */
     sequence: integer('sequence').notNull().default(0),
+    /** An operator has seen a sharp fall in size or counts and accepts what was backed up until then as the new normal. */
+    fallAcceptedAt: instant('fall_accepted_at'),
     createdAt: instant('created_at').notNull(),
     lastSeenAt: instant('last_seen_at').notNull(),
   },
@@ -39,6 +41,8 @@ export const policies = pgTable('policies', {
   /** As in fleet.yaml, units resolved (domain/policy.ts). */
   spec: jsonb('spec').$type<Record<string, unknown>>().notNull(),
   revision: integer('revision').notNull(),
+  /** Since when the schedule is what it is: due times before that are not missed runs of it. */
+  scheduleSince: instant('schedule_since').notNull(),
   createdAt: instant('created_at').notNull(),
   updatedAt: instant('updated_at').notNull(),
 })
