@@ -5,7 +5,7 @@ import type { BackupType } from '../domain/job-spec.ts'
 import type { Db } from './catalog.ts'
 import { afterCursor, type Page, type PageQuery, page, pageLimit } from './cursor.ts'
 import { backupLeans, backups, copies } from './schema/schema.ts'
-import type { SourceRow } from './sources.ts'
+import { type SourceRow, selectedBy } from './sources.ts'
 import { storable } from './text.ts'
 
 const { manifest: _, ...columns } = getTableColumns(backups)
@@ -102,6 +102,8 @@ export interface BackupFilter extends PageQuery {
   readonly sourceId?: string
   readonly type?: BackupType
   readonly status?: BackupStatus
+  /** Patterns of host/name; none: all. */
+  readonly selectedBy?: readonly string[]
 }
 
 /** Newest first. Removed ones are left out unless `status` asks for expired or failed ones. */
@@ -112,6 +114,7 @@ export async function listBackups(db: Db, filter: BackupFilter = {}): Promise<Pa
     filter.type === undefined ? undefined : eq(backups.type, filter.type),
     filter.status === undefined ? isNull(backups.removedAt) : eq(backups.status, filter.status),
     afterCursor(filter.cursor, backups.createdAt, backups.id),
+    selectedBy(filter.selectedBy ?? [], backups.host, backups.source),
   ]
   if (filter.source !== undefined) {
     const { host, name } = parseSourceName(filter.source)

@@ -118,6 +118,14 @@ export async function finishAttempt(db: Db, of: AttemptRef, result: AttemptResul
   })
 }
 
+/** The agent's own answer, of an attempt whose success somebody else decides. */
+export async function keepDetail(db: Db, of: AttemptRef, detail: Record<string, unknown>): Promise<void> {
+  await db
+    .update(jobs)
+    .set({ detail: storableJson(detail, 64_000) })
+    .where(and(eq(jobs.id, of.jobId), eq(jobs.attempt, of.attempt), currentCaller(of.by)))
+}
+
 /** The manifest is written; from here on the control plane validates. May be repeated. */
 export async function beginValidation(db: Db, of: AttemptRef, now: Date, leaseUntil: Date): Promise<JobRow> {
   return await db.transaction((tx) =>

@@ -9,6 +9,7 @@ import { afterCursor, type Page, type PageQuery, page, pageLimit } from './curso
 import { applyEvent, type Caller, type JobRow } from './job-changes.ts'
 import { addEvent } from './job-events.ts'
 import { agents, backups, jobs, sources } from './schema/schema.ts'
+import { selectedBy } from './sources.ts'
 import { isDuplicate, notifyIn } from './sql.ts'
 import { storable, storableJson } from './text.ts'
 
@@ -130,6 +131,8 @@ export interface JobFilter extends PageQuery {
   readonly agentId?: string
   readonly backupId?: string
   readonly finished?: boolean
+  /** Patterns of host/name; none: all, jobs without a source too. */
+  readonly selectedBy?: readonly string[]
 }
 
 /** Newest first. */
@@ -146,6 +149,7 @@ export async function listJobs(db: Db, filter: JobFilter = {}): Promise<Page<Job
         filter.finished === undefined ? undefined : filter.finished ? isNotNull(jobs.finishedAt) : isNull(jobs.finishedAt),
         place && and(eq(sources.host, place.host), eq(sources.name, place.name)),
         afterCursor(filter.cursor, jobs.createdAt, jobs.id),
+        selectedBy(filter.selectedBy ?? [], sources.host, sources.name),
       ),
     )
     .orderBy(desc(jobs.createdAt), desc(jobs.id))

@@ -54,6 +54,20 @@ export async function recordAddress(
   }
 }
 
+/** Lines of these names alone: a backup may have tens of thousands. */
+export async function ledgerLines(db: Db, backupId: string, names: readonly string[]): Promise<ObjectRow[]> {
+  if (names.length === 0) return []
+  return await db
+    .select()
+    .from(objects)
+    .where(and(eq(objects.backupId, backupId), inArray(objects.name, [...names])))
+}
+
+/** Objects of all of these backups together. */
+export async function objectCount(db: Db, backupIds: readonly string[]): Promise<number> {
+  return await db.$count(objects, inArray(objects.backupId, [...backupIds]))
+}
+
 /** The store said that they are there, whole. Throws `object_missing` for one that the ledger does not have. */
 export async function confirmObjects(tx: Db, backupId: string, names: readonly string[], now: Date): Promise<void> {
   const missing = new Set(names)

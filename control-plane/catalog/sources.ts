@@ -1,4 +1,4 @@
-import { and, asc, eq, notInArray, sql } from 'drizzle-orm'
+import { and, asc, type Column, eq, like, notInArray, or, type SQL, sql } from 'drizzle-orm'
 import { HoldfastError } from '../../shared/errors.ts'
 import { parseSourceName, randomBase32, requireName } from '../../shared/ids.ts'
 import type { Db } from './catalog.ts'
@@ -96,3 +96,17 @@ export async function acceptFall(db: Db, sourceId: string, now: Date): Promise<v
 
 export const fullName = (row: { host: string; name: string }): string => `${row.host}/${row.name}`
 export const sourceFullName = sql<string>`${sources.host} || '/' || ${sources.name}`
+
+/** SQL of domain/source-pattern.ts over columns of host and name: no pattern selects all. */
+export function selectedBy(patterns: readonly string[], host: Column, name: Column): SQL | undefined {
+  if (patterns.length === 0) return undefined
+  return or(
+    ...patterns.map((pattern) => {
+      const [hostPattern = '', namePattern = ''] = pattern.split('/')
+      return and(like(host, likeOf(hostPattern)), like(name, likeOf(namePattern)))
+    }),
+  )
+}
+
+/** Of what may stand in a pattern only `_` and `*` mean something to LIKE or to us. */
+const likeOf = (pattern: string): string => pattern.replaceAll('_', '\\_').replaceAll('*', '%')

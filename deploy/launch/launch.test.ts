@@ -26,7 +26,7 @@ const launcher = (name: string) => at('deploy', 'launch', name)
 beforeEach(async () => {
   project = await throwAwayFolder()
   await cp(import.meta.dirname, at('deploy', 'launch'), { recursive: true, filter: (file) => !file.endsWith('.test.ts') })
-  for (const entry of ['control-plane/cli', 'control-plane/quickstart', 'agent']) {
+  for (const entry of ['control-plane/cli', 'deploy/quickstart', 'agent']) {
     await mkdir(at(entry), { recursive: true })
     await writeFile(at(entry, 'main.ts'), PROGRAM)
   }

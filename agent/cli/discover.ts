@@ -1,0 +1,70 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { Command } from 'commander'
+import { systemClock } from '../../shared/clock.ts'
+import { createLogger } from '../../shared/log.ts'
+import type { Finding, FoundSource } from '../../shared/results.ts'
+import type { Run } from '../engines/engine.ts'
+import { discover } from '../jobs/discover.ts'
+import { createTools } from '../process/spawn.ts'
+import type { CliDeps } from './deps.ts'
+
+/** `discover`: what is here, what this agent may read of it, and the command that would protect it. Changes nothing. */
+export function discoverCommand(deps: CliDeps): Command {
+  return new Command('discover')
+    .description('what is on this host and how to protect it')
+    .option('--format <format>', 'table or json', 'table')
+    .action(async (options: { format: string }) => {
+      const findings: Finding[] = []
+      const found = await discoverHere(deps, (finding) => findings.push(finding))
+      if (options.format === 'json') return deps.print(JSON.stringify({ items: found, findings }, null, 2))
+      for (const source of found) printFound(source, deps)
+      for (const finding of findings) deps.print(`! ${finding.message}`)
+      if (found.length === 0)
+        deps.print(
+          'nothing was found that an engine knows; add files with: holdfast-agent source add NAME --engine files --path DIR',
+        )
+    })
+}
+
+export async function discoverHere(
+  deps: Pick<CliDeps, 'environment' | 'stop'>,
+  finding: (finding: Finding) => void,
+): Promise<FoundSource[]> {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'holdfast-discover-'))
+  const log = createLogger({ level: 'error' })
+  const run: Run = {
+    signal: deps.stop,
+    log,
+    clock: systemClock,
+    tools: createTools({ path: deps.environment.PATH ?? '/usr/bin:/bin', log }),
+    scratch,
+    finding,
+    progress: () => undefined,
+    fenced: () => undefined,
+  }
+  try {
+    return await discover(run)
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+  }
+}
+
+function printFound(source: FoundSource, deps: CliDeps): void {
+  const size = source.size_bytes === undefined ? '' : `  ${(source.size_bytes / 1e6).toFixed(1)} MB`
+  deps.print(`${source.engine}  ${source.title}${size}`)
+  for (const [name, value] of Object.entries(source.facts)) deps.print(`    ${name}: ${value}`)
+  for (const finding of source.findings)
+    deps.print(`    ${finding.severity}: ${finding.message}${finding.hint ? ` ${finding.hint}` : ''}`)
+  deps.print(`    protect it: holdfast-agent source add ${source.add.map(shellQuoted).join(' ')}`)
+}
+
+/** For people to paste: names out of databases may hold anything, control characters included. */
+export function shellQuoted(argument: string): string {
+  if (/^[A-Za-z0-9_@%+=:,./-]+$/.test(argument)) return argument
+  if (/[^\x20-\x7e]/.test(argument)) return `$'${[...Buffer.from(argument)].map(octal).join('')}'`
+  return `'${argument.replaceAll("'", `'\\''`)}'`
+}
+
+const octal = (byte: number): string => `\\${byte.toString(8).padStart(3, '0')}`

@@ -1,0 +1,21 @@
+import { Command } from 'commander'
+import { AGENT_VERSION } from '../version.ts'
+import { configureCommand } from './configure.ts'
+import type { CliDeps } from './deps.ts'
+import { discoverCommand } from './discover.ts'
+import { runCommand } from './run.ts'
+import { sourceCommand } from './source.ts'
+
+/** `holdfast-agent`: one file a command. */
+export function agentProgram(deps: CliDeps): Command {
+  return new Command('holdfast-agent')
+    .description('the Holdfast agent: backs up and restores the data stores of one host')
+    .version(AGENT_VERSION)
+    .option('--home <folder>', 'keep configuration, identity, journal and lists of this agent in one folder')
+    .showHelpAfterError('(see --help)')
+    .exitOverride()
+    .addCommand(configureCommand(deps))
+    .addCommand(runCommand(deps))
+    .addCommand(discoverCommand(deps))
+    .addCommand(sourceCommand(deps))
+}

@@ -1,0 +1,63 @@
+import type { Clock } from '../../shared/clock.ts'
+import { asHoldfastError, HoldfastError } from '../../shared/errors.ts'
+import type { ObjectServiceClient } from '../../shared/generated/holdfast/agent/v1/objects.ts'
+import type { Facts, SignedFacts } from '../../shared/manifest/manifest.ts'
+import type { Journal } from './journal.ts'
+import type { ParentCalls } from './messages.ts'
+
+export interface CallDeps {
+  readonly objects: Pick<ObjectServiceClient, 'signPuts' | 'signGets' | 'openBackups' | 'commitBackup'>
+  readonly signFacts: (facts: Facts) => SignedFacts
+  readonly journal: Journal
+  readonly clock: Clock
+  /** How long a call is tried again while the control plane cannot be reached. */
+  readonly offlineLimitMs: number
+}
+
+/** The calls of one attempt's process, made with the agent's connection and identity. A lost stream never ends a job: they wait for it. */
+export function jobCalls(deps: CallDeps, job: { jobId: string; attempt: number }, signal: AbortSignal): ParentCalls {
+  const { jobId, attempt } = job
+  const call = <T>(make: () => Promise<T>): Promise<T> => untilOffline(deps, signal, make)
+  return {
+    signPuts: (objects) => call(() => deps.objects.signPuts({ jobId, attempt, objects }, { signal })),
+    signGets: (objects) => call(() => deps.objects.signGets({ jobId, attempt, objects }, { signal })),
+    openBackups: (recipient) => call(() => deps.objects.openBackups({ jobId, attempt, recipient }, { signal })),
+    commitBackup: (facts) => {
+      const signed = Buffer.from(JSON.stringify(deps.signFacts(facts)))
+      return call(() => deps.objects.commitBackup({ jobId, attempt, facts: signed }, { signal }))
+    },
+    packStored: async (pack) => {
+      await deps.journal.packStored(jobId, attempt, {
+        ...pack,
+        sha256: Buffer.from(pack.sha256),
+        chunks: Buffer.from(pack.chunks),
+      })
+      return null
+    },
+  }
+}
+
+/** What passes when the control plane, or its catalog or store, is back. */
+const AWAY = new Set<string>(['control_plane_unreachable', 'catalog_unreachable', 'target_unreachable', 'rate_limited'])
+
+async function untilOffline<T>(deps: CallDeps, signal: AbortSignal, make: () => Promise<T>): Promise<T> {
+  const giveUpAt = deps.clock.monotonicMs() + deps.offlineLimitMs
+  for (let wait = 250; ; wait = Math.min(wait * 2, 5000)) {
+    try {
+      return await make()
+    } catch (error) {
+      signal.throwIfAborted()
+      const failure = asHoldfastError(error)
+      const unreachable =
+        failure.code === 'agent_offline' || failure.code === 'target_unreachable' || failure.code === 'catalog_unreachable'
+      if (!unreachable) throw failure
+      if (deps.clock.monotonicMs() + wait > giveUpAt) {
+        throw new HoldfastError('agent_offline', 'the control plane could not be reached for as long as offline_limit allows', {
+          hint: 'The job fails and is tried again; what it stored is used again.',
+          cause: failure,
+        })
+      }
+      await deps.clock.sleep(wait, signal)
+    }
+  }
+}

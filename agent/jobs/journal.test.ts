@@ -1,0 +1,96 @@
+import { appendFile, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { JobCommand, JobOutcome, JobResult } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
+import { newJobId } from '../../shared/ids.ts'
+import { Secret } from '../../shared/secret.ts'
+import { Journal } from './journal.ts'
+
+let folder: string
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'journal-'))
+})
+afterEach(() => rm(folder, { recursive: true, force: true }))
+
+const jobId = newJobId()
+const command = (attempt: number): JobCommand =>
+  JobCommand.fromPartial({ jobId, attempt, work: { $case: 'backup', value: { dryRun: false } } })
+const keys = (byte: number) => ({
+  dataKey: new Secret(Buffer.alloc(32, byte)),
+  gearKey: new Secret(Buffer.alloc(32, byte + 100)),
+})
+const result = (attempt: number) => JobResult.fromPartial({ jobId, attempt, outcome: JobOutcome.FAILED })
+const pack = (name: string) => ({ name, size: 3, sha256: Buffer.alloc(32, 1), chunks: Buffer.from([1, 2, 3]) })
+
+describe('the journal', () => {
+  it('has a command on the disk, readable by its owner alone, before it is acknowledged', async () => {
+    const journal = await Journal.open(folder)
+    await journal.accept(command(1), keys(1))
+    const file = path.join(folder, `${jobId}.json`)
+    expect((await stat(file)).mode & 0o777).toBe(0o600)
+    const again = await Journal.open(folder)
+    expect(again.get(jobId)).toMatchObject({ attempt: 1, state: 'accepted', command: { jobId, attempt: 1 } })
+  })
+
+  it('keeps a result until it is confirmed', async () => {
+    const journal = await Journal.open(folder)
+    await journal.accept(command(1), null)
+    await journal.finished(result(1))
+    expect((await Journal.open(folder)).get(jobId)?.result).toMatchObject({ jobId, outcome: JobOutcome.FAILED })
+    await journal.confirmed(jobId, 1, true)
+    expect(await readdir(folder)).toEqual([])
+  })
+
+  it('ignores a confirmation of another attempt', async () => {
+    const journal = await Journal.open(folder)
+    await journal.accept(command(2), null)
+    await journal.finished(result(2))
+    await journal.confirmed(jobId, 1, true)
+    expect(journal.get(jobId)?.state).toBe('finished')
+  })
+
+  it('gives a further attempt the keys and packs of the earlier ones, and its own key anew', async () => {
+    const journal = await Journal.open(folder)
+    await journal.accept(command(1), keys(1))
+    await journal.packStored(jobId, 1, pack('packs/1-a'))
+    await journal.finished(result(1))
+    await journal.confirmed(jobId, 1, false)
+    await journal.accept(command(2), keys(2))
+    await journal.packStored(jobId, 2, pack('packs/2-a'))
+
+    const again = await Journal.open(folder)
+    expect(again.keys(jobId).dataKey.reveal()).toEqual(Buffer.alloc(32, 2))
+    expect(again.keys(jobId).gearKey.reveal()).toEqual(Buffer.alloc(32, 101))
+    const earlier = await again.earlier(jobId)
+    expect(earlier).toHaveLength(1)
+    expect(earlier[0]?.dataKey.reveal()).toEqual(Buffer.alloc(32, 1))
+    expect(earlier[0]?.packs).toEqual([pack('packs/1-a')])
+  })
+
+  it('leaves out a line that was torn by a crash', async () => {
+    const journal = await Journal.open(folder)
+    await journal.accept(command(1), keys(1))
+    await journal.packStored(jobId, 1, pack('packs/1-a'))
+    await appendFile(path.join(folder, `${jobId}.packs`), '{"attempt":1,"name":"packs/1-b","si')
+    await journal.accept(command(2), keys(2))
+    expect((await journal.earlier(jobId))[0]?.packs.map((stored) => stored.name)).toEqual(['packs/1-a'])
+  })
+
+  it('refuses to start over a damaged file, naming it', async () => {
+    await writeFile(path.join(folder, `${jobId}.json`), '{"job_id":')
+    await expect(Journal.open(folder)).rejects.toThrow(`${jobId}.json is damaged`)
+  })
+
+  it('takes no job id that could leave its folder', async () => {
+    const journal = await Journal.open(folder)
+    await expect(journal.accept({ ...command(1), jobId: '../../etc/cron.d/x' }, null)).rejects.toThrow('is not allowed')
+  })
+
+  it('prints no key', async () => {
+    const journal = await Journal.open(folder)
+    await journal.accept(command(1), keys(1))
+    expect(JSON.stringify(journal.keys(jobId))).not.toContain(Buffer.alloc(32, 1).toString('base64'))
+    expect(await readFile(path.join(folder, `${jobId}.json`), 'utf8')).toContain(Buffer.alloc(32, 1).toString('base64'))
+  })
+})

@@ -1,0 +1,236 @@
+import { appendFile, open, readdir, readFile, rm } from 'node:fs/promises'
+import path from 'node:path'
+import { z } from 'zod'
+import { syncFolder, writeDurably } from '../../shared/durable-file.ts'
+import { HoldfastError } from '../../shared/errors.ts'
+import { JobCommand, JobResult } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
+import { JOB_ID } from '../../shared/ids.ts'
+import type { EarlierAttempt, StoredPack } from '../../shared/repository/repository.ts'
+import { Secret } from '../../shared/secret.ts'
+
+/**
+ * What this agent was told to do and how it ended. A command is on the disk (file and folder synced) before it is
+ * acknowledged; a result stays until the control plane confirms it; the key and the packs of a backup's attempts stay until the
+ * job is over, so that a later attempt sends nothing twice. One file per job, mode 0600, and one for its packs.
+ */
+
+const base64 = z.string().regex(/^[A-Za-z0-9+/]*={0,2}$/)
+
+const recordSchema = z.strictObject({
+  job_id: z.string().regex(JOB_ID),
+  attempt: z.number().int().positive(),
+  state: z.enum(['accepted', 'running', 'finished', 'confirmed']),
+  command: base64,
+  result: base64.nullable(),
+  /** Data keys of a backup's attempts, the newest last. */
+  keys: z.array(z.strictObject({ attempt: z.number().int().positive(), key: base64 })),
+  /** The gear key of a full, so that its next attempt cuts at the same places. */
+  gear_key: base64.nullable(),
+})
+type StoredRecord = z.infer<typeof recordSchema>
+
+const packSchema = z.strictObject({
+  attempt: z.number().int().positive(),
+  name: z.string(),
+  size: z.number().int().nonnegative(),
+  sha256: base64,
+  chunks: base64,
+})
+
+export interface JournalRecord {
+  readonly jobId: string
+  readonly attempt: number
+  /** `confirmed`: the result is known to the control plane, but the job may be tried again. */
+  readonly state: 'accepted' | 'running' | 'finished' | 'confirmed'
+  readonly command: JobCommand
+  readonly result: JobResult | null
+}
+
+export class Journal {
+  readonly #folder: string
+  readonly #records = new Map<string, StoredRecord>()
+  /** One change at a time: two at once would race for a job's file. */
+  #queue: Promise<unknown> = Promise.resolve()
+
+  private constructor(folder: string) {
+    this.#folder = folder
+  }
+
+  /** Reads the journal; a file that cannot be read is an error naming it, never skipped: it may hold an unconfirmed result. */
+  static async open(folder: string): Promise<Journal> {
+    const journal = new Journal(folder)
+    for (const name of await readdir(folder)) {
+      if (!name.endsWith('.json')) continue
+      const file = path.join(folder, name)
+      const parsed = recordSchema.safeParse(parseJson(await readFile(file, 'utf8')))
+      if (!parsed.success) {
+        throw new HoldfastError('internal', `journal file ${file} is damaged`, {
+          hint: 'Move the file away to start without it; the control plane will then declare that job lost.',
+        })
+      }
+      journal.#records.set(parsed.data.job_id, parsed.data)
+    }
+    return journal
+  }
+
+  records(): JournalRecord[] {
+    return [...this.#records.values()].map(toRecord)
+  }
+
+  get(jobId: string): JournalRecord | undefined {
+    const stored = this.#records.get(jobId)
+    return stored && toRecord(stored)
+  }
+
+  /** Durable when it returns. `keys` for a backup: the new attempt's own data key, and a gear key if it turns out to need one. */
+  async accept(command: JobCommand, keys: { dataKey: Secret<Buffer>; gearKey: Secret<Buffer> } | null): Promise<void> {
+    const before = this.#records.get(command.jobId)
+    const earlier = before?.keys ?? []
+    await this.#write({
+      job_id: command.jobId,
+      attempt: command.attempt,
+      state: 'accepted',
+      command: Buffer.from(JobCommand.encode(command).finish()).toString('base64'),
+      result: null,
+      keys: keys ? [...earlier, { attempt: command.attempt, key: keys.dataKey.reveal().toString('base64') }] : earlier,
+      gear_key: before?.gear_key ?? (keys ? keys.gearKey.reveal().toString('base64') : null),
+    })
+  }
+
+  async running(jobId: string): Promise<void> {
+    await this.#change(jobId, { state: 'running' })
+  }
+
+  async finished(result: JobResult): Promise<void> {
+    await this.#change(result.jobId, {
+      state: 'finished',
+      result: Buffer.from(JobResult.encode(result).finish()).toString('base64'),
+    })
+  }
+
+  /** The control plane knows the result of this attempt. `final`: nothing of the job is needed any more. */
+  async confirmed(jobId: string, attempt: number, final: boolean): Promise<void> {
+    const stored = this.#records.get(jobId)
+    if (!stored || stored.attempt !== attempt) return
+    if (!final && stored.keys.length > 0) return this.#change(jobId, { state: 'confirmed' })
+    await this.#serial(async () => {
+      this.#records.delete(jobId)
+      await rm(this.#file(jobId), { force: true })
+      await rm(this.#packsFile(jobId), { force: true })
+      await syncFolder(this.#folder)
+    })
+  }
+
+  /** The keys of the job's current attempt. */
+  keys(jobId: string): { dataKey: Secret<Buffer>; gearKey: Secret<Buffer> } {
+    const stored = this.#records.get(jobId)
+    const key = stored?.keys.find((entry) => entry.attempt === stored.attempt)
+    if (!stored?.gear_key || !key) {
+      throw new HoldfastError('key_missing', `the journal holds no data key for job ${jobId}`, {
+        hint: 'Start the backup again.',
+      })
+    }
+    return { dataKey: secretBytes(key.key), gearKey: secretBytes(stored.gear_key) }
+  }
+
+  /** Packs that earlier attempts of the job stored, with their keys. A torn last line (a crash while it was written) is left out. */
+  async earlier(jobId: string): Promise<EarlierAttempt[]> {
+    const stored = this.#records.get(jobId)
+    if (!stored) return []
+    const packs = await readPacks(this.#packsFile(jobId))
+    return stored.keys
+      .filter((entry) => entry.attempt < stored.attempt)
+      .map((entry) => ({
+        attempt: entry.attempt,
+        dataKey: secretBytes(entry.key),
+        packs: packs.filter((pack) => pack.attempt === entry.attempt).map((pack) => pack.pack),
+      }))
+      .filter((entry) => entry.packs.length > 0)
+  }
+
+  /** Remembers a confirmed pack. Not synced one by one: a lost line costs sending that pack again, never a wrong backup. */
+  async packStored(jobId: string, attempt: number, pack: StoredPack): Promise<void> {
+    const line = {
+      attempt,
+      name: pack.name,
+      size: pack.size,
+      sha256: pack.sha256.toString('base64'),
+      chunks: pack.chunks.toString('base64'),
+    }
+    await appendFile(this.#packsFile(jobId), `${JSON.stringify(line)}\n`, { mode: 0o600 })
+  }
+
+  async #change(jobId: string, change: Partial<StoredRecord>): Promise<void> {
+    const stored = this.#records.get(jobId)
+    if (!stored) throw new HoldfastError('not_found', `job ${jobId} is not in the journal`)
+    await this.#write({ ...stored, ...change })
+  }
+
+  async #write(record: StoredRecord): Promise<void> {
+    await this.#serial(async () => {
+      await writeDurably(this.#file(record.job_id), JSON.stringify(record))
+      this.#records.set(record.job_id, record)
+    })
+  }
+
+  #serial<T>(work: () => Promise<T>): Promise<T> {
+    const next = this.#queue.then(work, work)
+    this.#queue = next.catch(() => undefined)
+    return next
+  }
+
+  #file(jobId: string): string {
+    return path.join(this.#folder, `${requireJobId(jobId)}.json`)
+  }
+
+  #packsFile(jobId: string): string {
+    return path.join(this.#folder, `${requireJobId(jobId)}.packs`)
+  }
+}
+
+/** Job ids come over the wire and become file names. */
+function requireJobId(jobId: string): string {
+  if (JOB_ID.test(jobId)) return jobId
+  throw new HoldfastError('invalid_argument', `job id ${JSON.stringify(jobId.slice(0, 64))} is not allowed`)
+}
+
+function toRecord(stored: StoredRecord): JournalRecord {
+  return {
+    jobId: stored.job_id,
+    attempt: stored.attempt,
+    state: stored.state,
+    command: JobCommand.decode(Buffer.from(stored.command, 'base64')),
+    result: stored.result === null ? null : JobResult.decode(Buffer.from(stored.result, 'base64')),
+  }
+}
+
+async function readPacks(file: string): Promise<Array<{ attempt: number; pack: StoredPack }>> {
+  const handle = await open(file, 'r').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null
+    throw error
+  })
+  if (!handle) return []
+  const packs: Array<{ attempt: number; pack: StoredPack }> = []
+  for await (const line of handle.readLines()) {
+    const parsed = packSchema.safeParse(parseJson(line))
+    if (!parsed.success) break
+    const { attempt, name, size, sha256, chunks } = parsed.data
+    packs.push({
+      attempt,
+      pack: { name, size, sha256: Buffer.from(sha256, 'base64'), chunks: Buffer.from(chunks, 'base64') },
+    })
+  }
+  return packs
+}
+
+const secretBytes = (text: string): Secret<Buffer> => new Secret(Buffer.from(text, 'base64'))
+
+/** Undefined for what is not JSON: the schema then says so. */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined
+    throw error
+  }
+}

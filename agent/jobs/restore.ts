@@ -1,0 +1,98 @@
+import { HoldfastError } from '../../shared/errors.ts'
+import type { RestoreWork } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
+import type { RestoreDetail } from '../../shared/results.ts'
+import type { Engine, RestorePlan } from '../engines/engine.ts'
+import { engineFor } from '../engines/registry.ts'
+import { requireRef } from './backup.ts'
+import type { JobContext } from './context.ts'
+import { openBackup } from './opened.ts'
+import { requirePreflight } from './preflight.ts'
+
+/** Shows what a restore would do, or does it: pre-flight, restore beside and swap, then compares counts when asked. */
+export async function runRestore(job: JobContext, work: RestoreWork): Promise<RestoreDetail> {
+  const backup = requireRef(work.backup)
+  requireAllowed(job, work)
+  const via = job.source(work.viaSource)
+  const engine = engineFor(via.engine)
+  const reader = await openBackup(job, backup, work.leanedOn)
+  try {
+    if (reader.manifest.facts.engine !== via.engine) {
+      throw new HoldfastError(
+        'not_supported',
+        `a ${reader.manifest.facts.engine} backup cannot be restored by way of the ${via.engine} source ${via.name}`,
+        {
+          hint: `Choose a ${reader.manifest.facts.engine} source of the host with --via.`,
+        },
+      )
+    }
+    const plan: RestorePlan<unknown> = {
+      action: 'restore',
+      config: via.config,
+      targetName: work.targetName === '' ? null : work.targetName,
+      parts: work.parts,
+      mapping: work.mapping,
+      overwrite: work.overwriteExisting,
+    }
+    const findings = work.planOnly ? await engine.preflight(plan, job.run) : await requirePreflight(job, via.engine, plan)
+    const preview = await engine.preview(plan, reader, job.run)
+    const target = `${job.start.agent.name}/${plan.targetName ?? via.name}`
+    const answer = { preview: { ...preview, findings: [...findings, ...preview.findings] }, target }
+    if (work.planOnly) return { ...answer, plan_only: true, written_bytes: 0, checked: false }
+    const written = await restore(job, engine, plan, reader)
+    const checked = work.verifyIntegrity && work.parts.length === 0
+    if (checked) await requireSame(job, engine, plan, reader.fingerprint)
+    return { ...answer, plan_only: false, written_bytes: written, checked }
+  } finally {
+    await reader.close()
+  }
+}
+
+async function restore(
+  job: JobContext,
+  engine: Engine,
+  plan: RestorePlan<unknown>,
+  reader: Awaited<ReturnType<typeof openBackup>>,
+): Promise<number> {
+  let written = 0
+  job.report({ phase: 'restore' })
+  await engine.restore(plan, reader, {
+    ...job.run,
+    progress: (delta) => {
+      if (delta.writtenBytes !== undefined) written = delta.writtenBytes
+      job.run.progress(delta)
+    },
+  })
+  return written
+}
+
+async function requireSame(
+  job: JobContext,
+  engine: Engine,
+  plan: RestorePlan<unknown>,
+  expected: Parameters<Engine['check']>[1],
+): Promise<void> {
+  job.report({ phase: 'check' })
+  const findings = await engine.check({ config: plan.config, targetName: plan.targetName }, expected, job.run)
+  for (const finding of findings) job.finding(finding)
+  const wrong = findings.find((finding) => finding.severity === 'error')
+  if (wrong) {
+    throw new HoldfastError('fingerprint_mismatch', `what was restored differs from the backup: ${wrong.message}`, {
+      hint: 'Verify the backup, and do not use what was restored before you know why it differs.',
+    })
+  }
+}
+
+/**
+ * The host's own rule, which the control plane cannot change: backups of this host, of hosts with the same `restore-group` label set by
+ * its administrator, and of hosts named in restores_from.
+ */
+function requireAllowed(job: JobContext, work: RestoreWork): void {
+  const { name, labels, restoresFrom } = job.start.agent
+  const origin = requireRef(work.backup).host
+  if (origin === name || restoresFrom.includes('*') || restoresFrom.includes(origin)) return
+  const group = labels['restore-group']
+  if (group !== undefined && work.originLabels['restore-group'] === group) return
+  throw new HoldfastError('restore_not_allowed', `${name} does not accept restores of backups of ${origin}`, {
+    hint: `On ${name}, add ${origin} to restores_from in agent.yaml, or give both hosts the same restore-group label.`,
+  })
+}

@@ -1,0 +1,184 @@
+import { randomBytes } from 'node:crypto'
+import { mkdir, rm } from 'node:fs/promises'
+import path from 'node:path'
+import type { Clock } from '../../shared/clock.ts'
+import { asHoldfastError, HoldfastError } from '../../shared/errors.ts'
+import { JobCommand, type JobResult } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
+import { type ConnectRequest, type JournalEntry, JournalState } from '../../shared/generated/holdfast/agent/v1/session.ts'
+import type { Logger } from '../../shared/log.ts'
+import { Secret } from '../../shared/secret.ts'
+import { Attempt, type AttemptDeps } from './attempt.ts'
+import type { Journal, JournalRecord } from './journal.ts'
+import { toPlain } from './plain.ts'
+import { attemptLockFile, waitForProcessLock } from './process-lock.ts'
+import { failedResult, wireError } from './wire.ts'
+
+export interface RunnerDeps extends Omit<AttemptDeps, 'onEnd'> {
+  readonly journal: Journal
+  readonly clock: Clock
+  readonly log: Logger
+  /** To the control plane, in order; what is sent while there is no stream is dropped: the journal has what matters. */
+  send(message: ConnectRequest): void
+}
+
+/** Takes commands, runs each in a process of its own, and keeps results until they are confirmed. */
+export class Runner {
+  readonly #deps: RunnerDeps
+  readonly #attempts = new Map<string, Attempt>()
+  readonly #closing = new AbortController()
+
+  constructor(deps: RunnerDeps) {
+    this.#deps = deps
+  }
+
+  /** Ends what an earlier run of this agent left behind: its process is waited for, so that "ended" is true when it is said. */
+  async recover(): Promise<void> {
+    for (const record of this.#deps.journal.records()) {
+      if (record.state === 'accepted' || record.state === 'running') void this.#endLeftOver(record)
+    }
+  }
+
+  /** For Hello: what the journal holds that the control plane may not know. */
+  journalEntries(): JournalEntry[] {
+    return this.#deps.journal.records().map((record) => ({
+      jobId: record.jobId,
+      attempt: record.attempt,
+      state: JOURNAL_STATES[record.state],
+    }))
+  }
+
+  /** After each new stream: results that were not confirmed are sent again. */
+  connected(): void {
+    for (const record of this.#deps.journal.records()) {
+      if (record.state === 'finished' && record.result) this.#sendResult(record.result)
+    }
+    for (const attempt of this.#attempts.values()) attempt.heard()
+  }
+
+  /** Any sign of life of the control plane extends the leases. */
+  heard(): void {
+    for (const attempt of this.#attempts.values()) attempt.heard()
+  }
+
+  /** A repeated command is answered with what is known; an older attempt's is refused. */
+  async command(command: JobCommand): Promise<void> {
+    const known = this.#deps.journal.get(command.jobId)
+    if (known && known.attempt === command.attempt) return this.#repeat(known)
+    if (known && known.attempt > command.attempt) {
+      return this.#refuse(
+        command,
+        new HoldfastError('attempt_fenced', `attempt ${known.attempt} of job ${command.jobId} is already known`),
+      )
+    }
+    if (this.#attempts.has(command.jobId)) {
+      return this.#refuse(command, new HoldfastError('overlap', `an earlier attempt of job ${command.jobId} is still ending`))
+    }
+    try {
+      await this.#deps.journal.accept(command, command.work?.$case === 'backup' ? newKeys() : null)
+    } catch (error) {
+      this.#deps.log.error({ err: error, job: command.jobId }, 'the journal could not be written')
+      return this.#refuse(command, asHoldfastError(error))
+    }
+    this.#deps.send({ message: { $case: 'jobAccepted', value: { jobId: command.jobId, attempt: command.attempt } } })
+    void this.#run(command)
+  }
+
+  cancel(jobId: string, attempt: number, error: HoldfastError): void {
+    const running = this.#attempts.get(jobId)
+    if (running && running.number === attempt) running.cancel(error)
+  }
+
+  /** For tests of what happens when a job's process dies. */
+  processIds(): number[] {
+    return [...this.#attempts.values()].map((attempt) => attempt.pid)
+  }
+
+  async confirmed(jobId: string, attempt: number, final: boolean): Promise<void> {
+    await this.#deps.journal.confirmed(jobId, attempt, final)
+  }
+
+  /** Stops every job and waits until its process is gone; the results stay in the journal. */
+  async close(): Promise<void> {
+    const reason = new HoldfastError('agent_crashed', 'the agent was stopped', {
+      hint: 'The job goes on when the agent is back.',
+    })
+    this.#closing.abort(reason)
+    const running = [...this.#attempts.values()]
+    for (const attempt of running) attempt.cancel(reason)
+    await Promise.all(running.map((attempt) => attempt.ended))
+  }
+
+  async #run(command: JobCommand): Promise<void> {
+    const { journal, log } = this.#deps
+    try {
+      const scratch = await this.#makeScratch(command.jobId)
+      await journal.running(command.jobId)
+      const attempt = await Attempt.start(this.#deps, command, scratch)
+      this.#attempts.set(command.jobId, attempt)
+      const result = await attempt.ended
+      await rm(scratch, { recursive: true, force: true })
+      await this.#finish(result)
+    } catch (error) {
+      log.error({ err: error, job: command.jobId }, 'the job could not be run')
+      await this.#finish(failedResult(command, toPlain(asHoldfastError(error))))
+    } finally {
+      this.#attempts.delete(command.jobId)
+    }
+  }
+
+  async #finish(result: JobResult): Promise<void> {
+    await this.#deps.journal.finished(result)
+    this.#sendResult(result)
+  }
+
+  #sendResult(result: JobResult): void {
+    this.#deps.send({ message: { $case: 'jobResult', value: result } })
+  }
+
+  #repeat(known: JournalRecord): void {
+    if (known.state === 'finished' && known.result) return this.#sendResult(known.result)
+    this.#deps.send({ message: { $case: 'jobAccepted', value: { jobId: known.jobId, attempt: known.attempt } } })
+  }
+
+  #refuse(command: JobCommand, error: HoldfastError): void {
+    this.#deps.send({
+      message: {
+        $case: 'jobRefused',
+        value: { jobId: command.jobId, attempt: command.attempt, error: wireError(toPlain(error)) },
+      },
+    })
+  }
+
+  async #endLeftOver(record: JournalRecord): Promise<void> {
+    const scratch = path.join(this.#deps.folders.scratch, record.jobId)
+    try {
+      await mkdir(scratch, { recursive: true, mode: 0o700 })
+      const lock = await waitForProcessLock(attemptLockFile(scratch), this.#deps.clock, this.#closing.signal)
+      lock.release()
+      await rm(scratch, { recursive: true, force: true })
+      const error = new HoldfastError('agent_crashed', 'the agent ended while the job ran', {
+        hint: 'The job is tried again by itself.',
+      })
+      await this.#finish(failedResult(record, toPlain(error)))
+    } catch (error) {
+      if (!this.#closing.signal.aborted)
+        this.#deps.log.error({ err: error, job: record.jobId }, 'a left-over job could not be ended')
+    }
+  }
+
+  async #makeScratch(jobId: string): Promise<string> {
+    const scratch = path.join(this.#deps.folders.scratch, jobId)
+    await rm(scratch, { recursive: true, force: true })
+    await mkdir(path.join(scratch, 'work'), { recursive: true, mode: 0o700 })
+    return scratch
+  }
+}
+
+const JOURNAL_STATES = {
+  accepted: JournalState.ACCEPTED,
+  running: JournalState.RUNNING,
+  finished: JournalState.FINISHED,
+  confirmed: JournalState.FINISHED,
+} as const
+
+const newKeys = () => ({ dataKey: new Secret(randomBytes(32)), gearKey: new Secret(randomBytes(32)) })

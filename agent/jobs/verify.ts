@@ -1,0 +1,59 @@
+import type { TestRestoreWork, VerifyWork } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
+import type { TestRestoreDetail, VerifyDetail } from '../../shared/results.ts'
+import { engineFor } from '../engines/registry.ts'
+import { requireRef } from './backup.ts'
+import type { JobContext } from './context.ts'
+import { openBackup } from './opened.ts'
+import { requirePreflight } from './preflight.ts'
+
+/** At most so many errors are listed: a lost bucket has as many as it had objects. */
+const MAX_ERRORS = 500
+
+/** Every byte that the backup needs, read back, opened and compared. What is wrong is the answer, not a failure of the job. */
+export async function runVerify(job: JobContext, work: VerifyWork): Promise<VerifyDetail> {
+  const reader = await openBackup(job, requireRef(work.backup), work.leanedOn)
+  const errors: VerifyDetail['errors'] = []
+  let found = 0
+  try {
+    job.report({ phase: 'read' })
+    const checked = await reader.verify({
+      onError: (error) => {
+        found += 1
+        if (errors.length < MAX_ERRORS) errors.push({ code: error.code, object: error.key, message: error.message })
+      },
+    })
+    return { valid: found === 0, bytes_checked: checked.bytes, objects_checked: checked.objects, errors }
+  } finally {
+    await reader.close()
+  }
+}
+
+/** Restores into a throw-away place, counts, compares, and removes the place whatever happened. */
+export async function runTestRestore(job: JobContext, work: TestRestoreWork): Promise<TestRestoreDetail> {
+  const started = job.clock.monotonicMs()
+  const via = job.source(work.viaSource)
+  const engine = engineFor(via.engine)
+  const reader = await openBackup(job, requireRef(work.backup), work.leanedOn)
+  try {
+    const sandbox = await engine.sandbox(via.config, job.run)
+    try {
+      const plan = { action: 'restore', ...sandbox.place, parts: [], mapping: {}, overwrite: false } as const
+      await requirePreflight(job, via.engine, plan)
+      job.report({ phase: 'restore' })
+      await engine.restore(plan, reader, job.run)
+      job.report({ phase: 'check' })
+      const findings = await engine.check(sandbox.place, reader.fingerprint, job.run)
+      return {
+        valid: !findings.some((finding) => finding.severity === 'error'),
+        expected: reader.fingerprint,
+        found: await engine.count(sandbox.place, job.run),
+        findings,
+        seconds: (job.clock.monotonicMs() - started) / 1000,
+      }
+    } finally {
+      await sandbox.dispose()
+    }
+  } finally {
+    await reader.close()
+  }
+}

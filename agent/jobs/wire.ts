@@ -1,0 +1,88 @@
+import {
+  type JobCommand,
+  type JobError,
+  JobOutcome,
+  type JobProgress,
+  JobResult,
+  Severity,
+} from '../../shared/generated/holdfast/agent/v1/jobs.ts'
+import type { ConnectRequest } from '../../shared/generated/holdfast/agent/v1/session.ts'
+import type { Finding } from '../../shared/results.ts'
+import type { PlainError, PlainProgress, PlainResult } from './messages.ts'
+
+/** Plain values of a job's process as messages of the wire contract. */
+
+type Attempt = Pick<JobCommand, 'jobId' | 'attempt'>
+
+const OUTCOMES = {
+  succeeded: JobOutcome.SUCCEEDED,
+  failed: JobOutcome.FAILED,
+  cancelled: JobOutcome.CANCELLED,
+} as const
+
+const SEVERITIES = { info: Severity.INFO, warning: Severity.WARNING, error: Severity.ERROR } as const
+
+/** Largest detail_json that is sent. */
+const MAX_DETAIL_BYTES = 256 * 1024
+
+export function wireProgress({ jobId, attempt }: Attempt, progress: PlainProgress): JobProgress {
+  return {
+    jobId,
+    attempt,
+    phase: progress.phase,
+    readBytes: whole(progress.readBytes),
+    storedBytes: whole(progress.storedBytes),
+    skippedBytes: whole(progress.skippedBytes),
+    writtenBytes: whole(progress.writtenBytes),
+    objectsDone: whole(progress.objectsDone),
+    objectsTotal: whole(progress.objectsTotal),
+    totalBytes: whole(progress.totalBytes),
+    chunks: whole(progress.chunks),
+    chunksSkipped: whole(progress.chunksSkipped),
+  }
+}
+
+const whole = (value: number): bigint => BigInt(Math.max(0, Math.round(value)))
+
+export function wireError(error: PlainError): JobError {
+  return { code: error.code, message: error.message.slice(0, 8000), hint: error.hint ?? '', retryable: error.retry }
+}
+
+export function wireResult(attempt: Attempt, result: PlainResult): JobResult {
+  const detail = result.detail === null ? '' : JSON.stringify(result.detail)
+  return {
+    jobId: attempt.jobId,
+    attempt: attempt.attempt,
+    outcome: OUTCOMES[result.outcome],
+    error: result.error ? wireError(result.error) : undefined,
+    totals: wireProgress(attempt, result.progress),
+    // a detail over the limit is cut to what a person can still read of it: the outcome stands without it
+    detailJson: Buffer.byteLength(detail) > MAX_DETAIL_BYTES ? JSON.stringify({ too_large: true }) : detail,
+  }
+}
+
+export function failedResult(attempt: Attempt, error: PlainError): JobResult {
+  return JobResult.fromPartial({
+    jobId: attempt.jobId,
+    attempt: attempt.attempt,
+    outcome: JobOutcome.FAILED,
+    error: wireError(error),
+  })
+}
+
+export function wireFinding(attempt: Attempt, finding: Finding): ConnectRequest {
+  const { code, message } = finding
+  return {
+    message: {
+      $case: 'jobFinding',
+      value: {
+        jobId: attempt.jobId,
+        attempt: attempt.attempt,
+        code,
+        severity: SEVERITIES[finding.severity],
+        message,
+        hint: finding.hint ?? '',
+      },
+    },
+  }
+}

@@ -1,0 +1,61 @@
+import { fork } from 'node:child_process'
+import { setPriority } from 'node:os'
+import { fileURLToPath } from 'node:url'
+
+/** A child process of our own program, for one job. */
+export interface JobProcess {
+  readonly pid: number
+  send(message: unknown): void
+  onMessage(listener: (message: unknown) => void): void
+  /** Settles when the process has gone, with how it ended. */
+  readonly gone: Promise<{ status: number | null; killedBy: NodeJS.Signals | null }>
+  kill(signal: NodeJS.Signals): void
+}
+
+/**
+ * Starts the job's program with a nearly empty environment and a process group of its own, so that the tools that it starts can
+ * be ended with it even when it was killed. Its priority is lowered: a backup yields to the database beside it.
+ */
+export function startJobProcess(environment: { readonly searchPath: string; readonly userHome: string }): JobProcess {
+  const child = fork(fileURLToPath(new URL('../jobs/child.ts', import.meta.url)), [], {
+    serialization: 'advanced',
+    detached: true,
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    execArgv: ['--disable-warning=ExperimentalWarning'],
+    env: { PATH: environment.searchPath, HOME: environment.userHome, LANG: 'C.UTF-8', TZ: 'UTC' },
+  })
+  const pid = child.pid
+  const gone = new Promise<{ status: number | null; killedBy: NodeJS.Signals | null }>((resolve, reject) => {
+    child.once('error', reject)
+    child.once('exit', (status, killedBy) => resolve({ status, killedBy }))
+  })
+  if (pid !== undefined) lowerPriority(pid)
+  return {
+    pid: pid ?? -1,
+    // a message to a process that has just gone is of no interest to anyone: `gone` tells
+    send: (message) => void (child.connected && child.send(message as never, () => undefined)),
+    onMessage: (listener) => void child.on('message', listener),
+    gone,
+    kill: (signal) => {
+      if (pid !== undefined) endGroup(pid, signal)
+    },
+  }
+}
+
+/** The job's process leads its own group; a group that is already gone is what was wanted. */
+function endGroup(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-pid, signal)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
+}
+
+function lowerPriority(pid: number): void {
+  try {
+    setPriority(pid, 5)
+  } catch (error) {
+    // gone already, or the host forbids it: the job runs all the same
+    if (!['ESRCH', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
+  }
+}

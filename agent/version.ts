@@ -1,0 +1,6 @@
+import { readFileSync } from 'node:fs'
+
+/** As package.json has it. */
+export const AGENT_VERSION = (
+  JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+).version

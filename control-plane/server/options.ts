@@ -1,0 +1,45 @@
+import type { Clock } from '../../shared/clock.ts'
+import type { Logger } from '../../shared/log.ts'
+import type { Secret } from '../../shared/secret.ts'
+import type { TargetConfig } from '../../shared/storage/config.ts'
+import type { CatalogConfig } from '../catalog/open.ts'
+import type { ListenAddress } from '../fleet/servers.ts'
+import type { FleetSettings } from '../fleet/settings.ts'
+
+/** A control plane's configuration, compiled: units resolved, nothing left to look up. */
+export interface ServerOptions {
+  /** Folder of what lies beside the catalog: keyring, sealed keys, first admin key. */
+  readonly home: string
+  readonly catalog: CatalogConfig
+  readonly listen: {
+    readonly api: ListenAddress
+    readonly agents: ListenAddress
+    readonly enrolment: ListenAddress
+    readonly objects: ListenAddress
+    readonly tls?: { readonly cert: string; readonly key: Secret }
+  }
+  /** Host names and addresses by which agents reach this control plane; the first one is printed in invitations. */
+  readonly hosts: readonly string[]
+  readonly targets: Readonly<Record<string, TargetConfig>>
+  /** Where backups go that no policy sends elsewhere. */
+  readonly defaultTarget: string
+  readonly recoveryRecipients: readonly string[]
+  readonly keyring: { readonly path: string; readonly shared: boolean }
+  readonly limits: {
+    readonly parallelJobsPerAgent: number
+    readonly parallelJobs: number
+    readonly jobDeadlineSeconds: number
+    readonly maxAttempts: number
+  }
+  readonly metricsFor: 'anyone' | 'viewer'
+  readonly fleetSettings?: Partial<FleetSettings>
+  readonly clock: Clock
+  readonly log: Logger
+}
+
+export const DEFAULT_LIMITS: ServerOptions['limits'] = {
+  parallelJobsPerAgent: 2,
+  parallelJobs: 50,
+  jobDeadlineSeconds: 24 * 3600,
+  maxAttempts: 3,
+}

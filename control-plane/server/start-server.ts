@@ -1,0 +1,242 @@
+import { createHash, X509Certificate } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
+import path from 'node:path'
+import { writeDurably } from '../../shared/durable-file.ts'
+import { HoldfastError } from '../../shared/errors.ts'
+import { randomBase32 } from '../../shared/ids.ts'
+import { Secret } from '../../shared/secret.ts'
+import type { LocalSigner } from '../../shared/storage/local/address.ts'
+import type { Caller, Operations } from '../api/operations.ts'
+import { createApi } from '../api/server.ts'
+import { auditTrail } from '../catalog/audit.ts'
+import { idempotencyStore } from '../catalog/idempotency.ts'
+import { type Catalog, openCatalog } from '../catalog/open.ts'
+import { isFinished } from '../domain/job.ts'
+import { type Fleet, openFleet } from '../fleet/authority.ts'
+import { type FleetServers, startFleetServers } from '../fleet/servers.ts'
+import { openKeyring } from '../keys/keyring/keyring.ts'
+import { type LocalServer, startLocalServer } from '../storage/local-server.ts'
+import { Targets } from '../storage/targets.ts'
+import { ensureAdminKey, keyRing } from '../usecases/api-keys.ts'
+import type { ControlPlane } from '../usecases/control-plane.ts'
+import { AgentSessions } from '../usecases/handle-session.ts'
+import { JobNews } from '../usecases/job-events.ts'
+import { objectService } from '../usecases/object-service.ts'
+import { confirm } from '../usecases/receive-report.ts'
+import { WorkLoop } from '../usecases/work-loop.ts'
+import { SERVER_VERSION } from '../version.ts'
+import { operationsOf } from './operations.ts'
+import type { ServerOptions } from './options.ts'
+
+export interface RunningServer {
+  readonly apiUrl: string
+  readonly ports: { readonly api: number; readonly agents: number; readonly enrolment: number; readonly objects: number | null }
+  readonly fleet: Fleet
+  /** Given once: the first administrator's key, where none was usable. It is in admin.key of the home, too. */
+  readonly adminKey: Secret | null
+  /** What the routes call, for a program that has the server in its own process. */
+  readonly operations: Operations
+  /** An administrator for it. */
+  readonly operator: Caller
+  close(): Promise<void>
+}
+
+/** What is closed at the end, the newest first; also when a start fails half way. */
+class Closers {
+  readonly #closers: Array<() => Promise<void>> = []
+
+  add(close: () => Promise<void>): void {
+    this.#closers.unshift(close)
+  }
+
+  async close(): Promise<void> {
+    for (const close of this.#closers.splice(0)) await close()
+  }
+}
+
+/** One control plane: catalog, fleet, listeners, work loop, API. Throws `port_taken`, `catalog_*`, `invalid_config` and closes what it had opened. */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const closers = new Closers()
+  try {
+    return await start(options, closers)
+  } catch (error) {
+    await closers.close()
+    throw error
+  }
+}
+
+async function start(options: ServerOptions, closers: Closers): Promise<RunningServer> {
+  const { clock, log } = options
+  await mkdir(options.home, { recursive: true, mode: 0o700 })
+  const catalog = await openCatalog(options.catalog)
+  closers.add(() => catalog.close())
+  const keyring = await openKeyring(options.keyring.path, { create: !options.keyring.shared, local: !options.keyring.shared })
+  const fleet = await openFleet(catalog, keyring, {
+    dataFolder: options.home,
+    recoveryRecipients: options.recoveryRecipients,
+    clock,
+  })
+  const audit = auditTrail(catalog, clock)
+
+  const place: { servers?: FleetServers; objects?: LocalServer; loop?: WorkLoop } = {}
+  const signer = localSigner(options, fleet, place)
+  const targets = new Targets({ catalog, clock, signer })
+  closers.add(() => targets.close())
+  const cp = controlPlane(options, { catalog, fleet, targets, audit, place })
+  const sessions = new AgentSessions(cp)
+
+  place.servers = await startFleetServers({
+    catalog,
+    fleet,
+    clock,
+    log,
+    audit,
+    instanceId: cp.instanceId,
+    serverVersion: SERVER_VERSION,
+    listen: options.listen,
+    hosts: options.hosts,
+    settings: options.fleetSettings,
+    handler: sessions,
+    objects: objectService(cp, (job) => place.loop?.finish(job)),
+  })
+  const { servers } = place as { servers: FleetServers }
+  closers.add(() => servers.close())
+  for (const [name, config] of Object.entries(options.targets)) await targets.configure(name, config)
+  await serveLocal(options, { targets, servers, fleet, place, closers })
+  for (const name of Object.keys(options.targets)) await fleet.publish(await targets.get(name))
+
+  const news = new JobNews()
+  await news.start(cp)
+  closers.add(() => news.stop())
+  place.loop = new WorkLoop(cp, sessions, () => servers.sessions.all())
+  const { loop } = place as { loop: WorkLoop }
+  loop.start()
+  closers.add(() => loop.stop())
+
+  const adminKey = await ensureAdminKey({ catalog, clock })
+  if (adminKey) await writeDurably(path.join(options.home, 'admin.key'), `${adminKey.reveal()}\n`)
+  const operations = operationsOf(cp, { news, targets, agentsServer: () => `${options.hosts[0]}:${servers.agentsPort}` })
+  const apiUrl = await listenApi(options, { cp, operations, audit, closers })
+  await writeDurably(path.join(options.home, 'server.json'), `${JSON.stringify({ url: apiUrl })}\n`)
+  log.info({ api: apiUrl, agents: servers.agentsPort, enrolment: servers.enrolmentPort }, 'control plane started')
+  return {
+    apiUrl,
+    ports: {
+      api: Number(new URL(apiUrl).port),
+      agents: servers.agentsPort,
+      enrolment: servers.enrolmentPort,
+      objects: place.objects?.port ?? null,
+    },
+    fleet,
+    adminKey,
+    operations,
+    operator: { keyId: 'local', keyName: 'local', role: 'admin', sources: [] },
+    close: () => closers.close(),
+  }
+}
+
+interface Place {
+  servers?: FleetServers
+  objects?: LocalServer
+  loop?: WorkLoop
+}
+
+/** Where the local target's objects are served is known once its listener is: a port of 0 is any free one. */
+function localSigner(options: ServerOptions, fleet: Fleet, place: Place): LocalSigner {
+  return {
+    get baseUrl() {
+      return `https://${options.hosts[0]}:${place.objects?.port ?? options.listen.objects.port}`
+    },
+    key: fleet.addressKey,
+    serverCertificateSha256: () => {
+      const certificate = place.servers?.certificate()
+      if (!certificate) throw new HoldfastError('internal', 'the listeners have not started')
+      return createHash('sha256').update(new X509Certificate(certificate.pem).raw).digest()
+    },
+    clock: options.clock,
+  }
+}
+
+function controlPlane(
+  options: ServerOptions,
+  of: { catalog: Catalog; fleet: Fleet; targets: Targets; audit: ControlPlane['audit']; place: Place },
+): ControlPlane {
+  const { catalog, fleet, targets, audit, place } = of
+  return {
+    instanceId: `c${randomBase32(15)}`,
+    catalog,
+    clock: options.clock,
+    log: options.log,
+    fleet,
+    settings: {
+      ...options.limits,
+      defaultTarget: options.defaultTarget,
+      leaseSeconds: options.fleetSettings?.leaseSeconds ?? 60,
+    },
+    target: (name) => targets.get(name),
+    audit,
+    wake: () => place.loop?.wake(),
+    finished: (job) => {
+      const session = place.servers?.sessions.get(job.agentId)
+      if (!session || !isFinished(job.state)) return
+      confirm(session, { jobId: job.id, attempt: job.attempt }, true).catch((error: unknown) =>
+        options.log.info({ err: error, job: job.id }, 'the agent will send its result again'),
+      )
+    },
+  }
+}
+
+async function serveLocal(
+  options: ServerOptions,
+  of: { targets: Targets; servers: FleetServers; fleet: Fleet; place: Place; closers: Closers },
+): Promise<void> {
+  const local = await of.targets.local(Object.keys(options.targets))
+  if (local.length === 0) return
+  const certificate = of.servers.certificate()
+  const server = await startLocalServer({
+    ...options.listen.objects,
+    cert: certificate.chainPem,
+    key: new Secret(certificate.privateKeyPem.reveal().toString()),
+    targets: local,
+    signingKey: of.fleet.addressKey,
+    clock: options.clock,
+    log: options.log,
+  })
+  of.place.objects = server
+  of.closers.add(() => server.close())
+}
+
+async function listenApi(
+  options: ServerOptions,
+  of: { cp: ControlPlane; operations: Operations; audit: ControlPlane['audit']; closers: Closers },
+): Promise<string> {
+  const { cp } = of
+  const deps = { catalog: cp.catalog, clock: cp.clock }
+  const api = await createApi({
+    operations: of.operations,
+    keys: keyRing(deps),
+    audit: of.audit,
+    idempotency: idempotencyStore(cp.catalog, cp.clock),
+    clock: cp.clock,
+    log: options.log,
+    version: SERVER_VERSION,
+    ready: async () => {
+      await cp.catalog.transaction(async () => undefined)
+    },
+    metrics: async () => {
+      throw new HoldfastError('not_supported', 'metrics are not served yet')
+    },
+    whoScrapes: options.metricsFor,
+    tls: options.listen.tls,
+  })
+  of.closers.add(() => api.close())
+  const { host, port } = options.listen.api
+  try {
+    return await api.listen({ host, port })
+  } catch (cause) {
+    throw new HoldfastError('port_taken', `port ${port} on ${host} cannot be used for the API`, {
+      hint: 'Another program listens there: stop it, or choose another port with --port.',
+      cause,
+    })
+  }
+}

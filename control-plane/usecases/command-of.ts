@@ -1,0 +1,89 @@
+import { HoldfastError } from '../../shared/errors.ts'
+import { BackupKind, type JobCommand, type BackupRef as WireRef } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
+import type { BackupRef } from '../catalog/backups.ts'
+import type { ClaimedJob } from '../catalog/claim-jobs.ts'
+import type { BackupDispatch } from '../catalog/plan-backup.ts'
+import type { JobSpec } from '../domain/job-spec.ts'
+
+const KINDS = { full: BackupKind.FULL, incremental: BackupKind.INCREMENTAL, differential: BackupKind.DIFFERENTIAL } as const
+
+/** The command of a claimed job. Typed and closed: nothing in it is a command line, a path of a program or a credential. */
+export function commandOf(claimed: ClaimedJob, originLabels: Readonly<Record<string, string>>): JobCommand {
+  return {
+    jobId: claimed.job.id,
+    attempt: claimed.job.attempt,
+    deadlineSeconds: claimed.job.deadlineSeconds,
+    work: workOf(claimed, originLabels),
+  }
+}
+
+function workOf(claimed: ClaimedJob, originLabels: Readonly<Record<string, string>>): JobCommand['work'] {
+  const { spec } = claimed
+  switch (spec.kind) {
+    case 'backup':
+      return { $case: 'backup', value: backupWork(spec, needed(claimed.dispatch)) }
+    case 'restore': {
+      const reads = needed(claimed.reads)
+      return {
+        $case: 'restore',
+        value: {
+          backup: wireRef(reads.backup),
+          leanedOn: reads.leanedOn.map(wireRef),
+          viaSource: spec.via_source,
+          targetName: spec.target_name,
+          parts: spec.parts,
+          mapping: spec.mapping,
+          overwriteExisting: spec.overwrite_existing,
+          verifyIntegrity: spec.verify_integrity,
+          planOnly: spec.plan_only,
+          targetTenant: spec.target_tenant,
+          originLabels: { ...originLabels },
+        },
+      }
+    }
+    case 'verify': {
+      const reads = needed(claimed.reads)
+      return { $case: 'verify', value: { backup: wireRef(reads.backup), leanedOn: reads.leanedOn.map(wireRef) } }
+    }
+    case 'test-restore': {
+      const reads = needed(claimed.reads)
+      return {
+        $case: 'testRestore',
+        value: { backup: wireRef(reads.backup), leanedOn: reads.leanedOn.map(wireRef), viaSource: spec.via_source },
+      }
+    }
+    case 'discover':
+      return { $case: 'discover', value: {} }
+    case 'preflight':
+      return { $case: 'preflight', value: { source: spec.source } }
+    case 'validate':
+      throw new HoldfastError('internal', 'a validation is the control plane’s own work')
+  }
+}
+
+function backupWork(spec: Extract<JobSpec, { kind: 'backup' }>, dispatch: BackupDispatch) {
+  return {
+    backup: wireRef(dispatch.backup),
+    kind: KINDS[dispatch.type],
+    base: dispatch.base ? wireRef(dispatch.base) : undefined,
+    recipients: [...dispatch.recipients],
+    parts: spec.parts,
+    dryRun: spec.dry_run,
+    damagedPacks: [...dispatch.damagedPacks],
+    resendBackupIds: [...dispatch.resendBackupIds],
+    resendPermille: dispatch.resendPermille,
+    leanedOn: dispatch.leanedOn.map(wireRef),
+  }
+}
+
+const wireRef = (ref: BackupRef): WireRef => ({
+  host: ref.host,
+  source: ref.source,
+  id: ref.id,
+  manifestSha256: ref.manifestSha256 ?? Buffer.alloc(0),
+})
+
+function needed<T>(value: T | null): T {
+  if (value !== null) return value
+  throw new HoldfastError('internal', 'a claimed job lacks what its command needs')
+}

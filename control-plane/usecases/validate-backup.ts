@@ -1,0 +1,148 @@
+import pLimit from 'p-limit'
+import { asHoldfastError, isHoldfastError } from '../../shared/errors.ts'
+import { manifestKey, objectKey } from '../../shared/manifest/layout.ts'
+import type { Manifest } from '../../shared/manifest/manifest.ts'
+import { verifyManifest } from '../../shared/manifest/verify.ts'
+import { openDataKeys } from '../../shared/repository/keys.ts'
+import { openReader } from '../../shared/repository/reader.ts'
+import type { Secret } from '../../shared/secret.ts'
+import type { StorageTarget } from '../../shared/storage/target.ts'
+import { type BackupRef, type BackupRow, closure, manifestOf } from '../catalog/backups.ts'
+import type { ControlPlane } from './control-plane.ts'
+
+export interface Validation {
+  readonly valid: boolean
+  /** Codes, each once. */
+  readonly errors: string[]
+  readonly details: Array<{ code: string; object?: string; message: string }>
+}
+
+/** Looks at the store at once. */
+const HEADS_AT_ONCE = 16
+/** Blocks opened, own and leaned-on ones each. */
+const SAMPLE_BLOCKS = 8
+/** At most so many details: a lost bucket has as many errors as it had objects. */
+const MAX_DETAILS = 200
+
+/**
+ * Cheap and automatic: the signed manifest is the one that was committed, every object that the backup needs is there and has its size
+ * and checksum (by the store's word, no body is read), the keys open, and a random sample of blocks does. What is wrong is the answer.
+ */
+export async function validateBackup(cp: ControlPlane, backup: BackupRow, signal: AbortSignal): Promise<Validation> {
+  const check = new Check()
+  const target = await cp.target(backup.target)
+  const manifests = new Map<string, Manifest>()
+  for (const ref of [backup, ...(await closure(cp.catalog.db, backup.id))]) {
+    const manifest = await checkManifest(cp, target, ref, check)
+    if (manifest) manifests.set(ref.id, manifest)
+  }
+  await checkObjects(target, manifests, check, signal)
+  // a sample of a backup that lacks objects would only say so again
+  if (check.empty) await checkSample(cp, target, { backup, manifests }, check, signal)
+  return check.result()
+}
+
+class Check {
+  readonly #details: Validation['details'] = []
+  readonly #codes = new Set<string>()
+
+  get empty(): boolean {
+    return this.#codes.size === 0
+  }
+
+  add(code: string, object: string | undefined, message: string): void {
+    this.#codes.add(code)
+    if (this.#details.length < MAX_DETAILS) this.#details.push({ code, ...(object ? { object } : {}), message })
+  }
+
+  /** What the store or the repository threw: damage is a finding; a store that cannot be reached says nothing of the backup. */
+  async collect(object: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
+      const failure = asHoldfastError(error)
+      if (failure.retry || failure.code === 'internal') throw failure
+      this.add(failure.code, object, failure.message)
+    }
+  }
+
+  result(): Validation {
+    return { valid: this.empty, errors: [...this.#codes], details: this.#details }
+  }
+}
+
+async function checkManifest(cp: ControlPlane, target: StorageTarget, ref: BackupRef, check: Check): Promise<Manifest | null> {
+  const key = manifestKey(ref)
+  const recorded = await manifestOf(cp.catalog.db, ref.id)
+  if (!recorded) {
+    check.add('object_missing', key, `backup ${ref.id} was never committed`)
+    return null
+  }
+  await check.collect(key, async () => {
+    const stored = await target.get(key)
+    if (!stored.equals(recorded.bytes)) check.add('manifest_forged', key, `${key} is not the manifest that was committed`)
+  })
+  return verifyManifest(recorded.bytes, { verifyingKey: cp.fleet.verifyingKeyText }).manifest
+}
+
+async function checkObjects(
+  target: StorageTarget,
+  manifests: ReadonlyMap<string, Manifest>,
+  check: Check,
+  signal: AbortSignal,
+): Promise<void> {
+  const limit = pLimit(HEADS_AT_ONCE)
+  const looks = [...manifests.values()].flatMap(({ facts }) =>
+    facts.objects.map((object) =>
+      limit(async () => {
+        const key = objectKey(facts, object.name)
+        const head = await target.head(key, signal)
+        if (!head) check.add('object_missing', key, `${key} is not in the store`)
+        else if (head.size !== object.size)
+          check.add('object_damaged', key, `${key} has ${head.size} bytes instead of ${object.size}`)
+        else if (head.sha256 && head.sha256.toString('hex') !== object.sha256)
+          check.add('object_damaged', key, `${key} has another checksum`)
+      }),
+    ),
+  )
+  await Promise.all(looks)
+}
+
+async function checkSample(
+  cp: ControlPlane,
+  target: StorageTarget,
+  of: { backup: BackupRow; manifests: Map<string, Manifest> },
+  check: Check,
+  signal: AbortSignal,
+): Promise<void> {
+  const manifest = of.manifests.get(of.backup.id)
+  if (!manifest) return
+  const keys = new Map<string, Secret<Buffer>>()
+  for (const { facts } of of.manifests.values()) {
+    for (const { name } of facts.keys) {
+      const key = objectKey(facts, name)
+      await check.collect(key, async () => {
+        const opened = await openDataKeys(await target.get(key, { signal }), [cp.fleet.identity], key)
+        for (const row of opened.keys) keys.set(`${facts.id} ${row.attempt}`, row.dataKey)
+      })
+    }
+  }
+  await check.collect(manifestKey(of.backup), async () => {
+    const reader = await openReader({
+      manifest,
+      leansOn: new Map([...of.manifests].filter(([id]) => id !== of.backup.id)),
+      keys: (backupId, attempt) => keys.get(`${backupId} ${attempt}`),
+      objects: { get: (key, range, abort) => target.get(key, { ...range, signal: abort }) },
+      signal,
+    })
+    try {
+      await reader.sample(SAMPLE_BLOCKS, { onError: (error) => check.add(error.code, error.key, error.message) })
+    } finally {
+      await reader.close()
+    }
+  })
+}
+
+/** True for what says that the store, not the backup, is at fault. */
+export const storeIsAway = (error: unknown): boolean =>
+  isHoldfastError(error, 'target_unreachable') || isHoldfastError(error, 'target_denied')

@@ -1,0 +1,155 @@
+import { asHoldfastError } from '../../shared/errors.ts'
+import { getBackup } from '../catalog/backups.ts'
+import { claimValidations, takeOverCommits } from '../catalog/claim-jobs.ts'
+import { expireLeases, finishAttempt, renewLease } from '../catalog/job-reports.ts'
+import { getJob, type JobRow } from '../catalog/jobs.ts'
+import type { Session } from '../fleet/live-session.ts'
+import { resumeCommit } from './commit-backup.ts'
+import type { ControlPlane } from './control-plane.ts'
+import { dispatchJobs, sendCancels } from './dispatch-jobs.ts'
+import { finishBackup } from './finish-backup.ts'
+import type { AgentSessions } from './handle-session.ts'
+import { leaseEnd } from './receive-report.ts'
+import { recordValidation } from './record-verification.ts'
+import { validateBackup } from './validate-backup.ts'
+
+/** Notifications only make a round earlier: the poll decides. */
+const POLL_MS = 2000
+
+/**
+ * The rounds of one control plane: leases renewed and expired, cancels passed on, due jobs given out, commits that another one left behind
+ * finished. Every round is safe to repeat and to make beside another control plane's.
+ */
+export class WorkLoop {
+  readonly #cp: ControlPlane
+  readonly #sessions: AgentSessions
+  readonly #held: () => readonly Session[]
+  readonly #stop = new AbortController()
+  readonly #background = new Map<string, Promise<void>>()
+  #wake: AbortController | null = null
+  #woken = false
+  #running: Promise<void> = Promise.resolve()
+
+  constructor(cp: ControlPlane, sessions: AgentSessions, held: () => readonly Session[]) {
+    this.#cp = cp
+    this.#sessions = sessions
+    this.#held = held
+  }
+
+  start(): void {
+    this.#running = this.#run()
+  }
+
+  wake(): void {
+    this.#woken = true
+    this.#wake?.abort()
+  }
+
+  /** Ends after the round and the validations under way, which a later start goes on with. */
+  async stop(): Promise<void> {
+    this.#stop.abort(new Error('the control plane is stopping'))
+    this.wake()
+    await this.#running
+    await Promise.all(this.#background.values())
+  }
+
+  /** Validates what was just committed, beside the rounds. */
+  finish(job: { id: string; attempt: number }): void {
+    this.#inBackground(job, () => finishBackup(this.#cp, job, this.#stop.signal))
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stop.signal.aborted) {
+      this.#woken = false
+      for (const step of [this.#renew, this.#cancel, this.#expire, this.#takeOver, this.#validate, this.#dispatch]) {
+        await this.#guarded(step)
+      }
+      await this.#rest()
+    }
+  }
+
+  /** One step that fails must not keep the others from their work. */
+  async #guarded(step: () => Promise<void>): Promise<void> {
+    try {
+      await step.call(this)
+    } catch (error) {
+      if (!this.#stop.signal.aborted) this.#cp.log.error({ err: asHoldfastError(error) }, 'a round of work failed in part')
+    }
+  }
+
+  async #rest(): Promise<void> {
+    if (this.#woken || this.#stop.signal.aborted) return
+    this.#wake = new AbortController()
+    // woken before its time
+    await this.#cp.clock.sleep(POLL_MS, this.#wake.signal).catch(() => undefined)
+    this.#wake = null
+  }
+
+  async #renew(): Promise<void> {
+    for (const session of this.#held()) await this.#sessions.renew(session)
+    for (const key of this.#background.keys()) {
+      const [id, attempt] = key.split(' ')
+      await renewLease(this.#cp.catalog.db, id ?? '', Number(attempt), leaseEnd(this.#cp))
+    }
+  }
+
+  async #cancel(): Promise<void> {
+    await sendCancels(this.#cp, this.#held())
+  }
+
+  async #expire(): Promise<void> {
+    for (const job of await expireLeases(this.#cp.catalog.db, this.#cp.clock.now())) {
+      this.#cp.log.warn({ job: job.id, attempt: job.attempt, state: job.state, code: job.errorCode }, 'attempt expired')
+      this.#cp.finished(await getJob(this.#cp.catalog.db, job.id))
+    }
+  }
+
+  async #takeOver(): Promise<void> {
+    for (const job of await takeOverCommits(this.#cp.catalog.db, this.#cp.clock.now(), leaseEnd(this.#cp))) {
+      this.#cp.log.warn({ job: job.id, state: job.state }, 'a commit that was left behind is finished here')
+      this.#inBackground(job, async () => {
+        if (job.state === 'committing') await resumeCommit(this.#cp, job)
+        await finishBackup(this.#cp, job, this.#stop.signal)
+      })
+    }
+  }
+
+  async #validate(): Promise<void> {
+    const { catalog, clock, instanceId } = this.#cp
+    for (const job of await claimValidations(catalog.db, instanceId, clock.now(), leaseEnd(this.#cp))) {
+      this.#inBackground(job, () => this.#runValidation(job))
+    }
+  }
+
+  async #runValidation(job: JobRow): Promise<void> {
+    const { catalog, clock } = this.#cp
+    const startedAt = clock.now()
+    const ref = { by: 'control-plane', jobId: job.id, attempt: job.attempt } as const
+    try {
+      const backup = await getBackup(catalog.db, job.backupId ?? '')
+      const validation = await validateBackup(this.#cp, backup, this.#stop.signal)
+      await recordValidation(this.#cp, backup, validation, { startedAt, jobId: job.id })
+      await finishAttempt(catalog.db, ref, { outcome: 'succeeded', detail: { ...validation } }, clock.now())
+    } catch (error) {
+      if (this.#stop.signal.aborted) return
+      const { code, message, hint, retry } = asHoldfastError(error)
+      await finishAttempt(catalog.db, ref, { outcome: 'failed', error: { code, message, hint }, retryable: retry }, clock.now())
+    }
+  }
+
+  async #dispatch(): Promise<void> {
+    await dispatchJobs(this.#cp, this.#held())
+  }
+
+  #inBackground(job: { id: string; attempt: number }, work: () => Promise<void>): void {
+    const key = `${job.id} ${job.attempt}`
+    if (this.#background.has(key)) return
+    const done = work()
+      .catch((error: unknown) => {
+        if (!this.#stop.signal.aborted)
+          this.#cp.log.error({ err: asHoldfastError(error), job: job.id }, 'a commit could not be finished yet')
+      })
+      .finally(() => this.#background.delete(key))
+    this.#background.set(key, done)
+  }
+}

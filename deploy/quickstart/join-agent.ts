@@ -1,0 +1,78 @@
+import { X509Certificate } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import path from 'node:path'
+import { loadAgentConfig } from '../../agent/config/agent-config.ts'
+import { readIdentity } from '../../agent/link/identity.ts'
+import type { RunningServer } from '../../control-plane/server/start-server.ts'
+import { systemClock } from '../../shared/clock.ts'
+import type { FoundSource } from '../../shared/results.ts'
+import type { AgentProcess } from './agent-process.ts'
+import type { Sample } from './sample.ts'
+
+export interface Joined {
+  readonly name: string
+  readonly renewsInHours: number
+  /** It enrolled just now. */
+  readonly first: boolean
+}
+
+interface JoinOptions {
+  readonly home: string
+  readonly hostName: string
+  readonly server: RunningServer
+  readonly agent: AgentProcess
+  readonly sample: Sample
+  readonly stop: AbortSignal
+}
+
+const WAIT_MS = 60_000
+
+/** Enrols the agent as any host is, unless it was before, gives it the sample's sources, and waits until it is connected. */
+export async function joinAgent(options: JoinOptions): Promise<Joined> {
+  const { server, agent, sample } = options
+  const folder = path.join(options.home, 'agent')
+  const before = existsSync(folder) ? await readIdentity(folder) : null
+  if (!before) {
+    const invitation = await server.operations.inviteAgent(server.operator, {
+      name: options.hostName,
+      valid_seconds: 900,
+      replace: false,
+    })
+    const args = ['configure', '--server', invitation.server, '--token-file', '-', '--pin', invitation.pin]
+    await agent.command(args, invitation.token)
+  }
+  const configured = (await loadAgentConfig({ config: folder, state: folder })).sources
+  if (!configured.notes) await agent.command(['source', 'add', 'notes', '--engine', 'sqlite', '--path', sample.notes])
+  if (!configured.config) await agent.command(['source', 'add', 'config', '--engine', 'files', '--path', sample.config])
+  agent.start()
+  const identity = await readIdentity(folder)
+  const name = identity?.name ?? options.hostName
+  await Promise.race([connected(options, name), agent.failed()])
+  return { name, renewsInHours: renewsInHours(identity?.chainPem), first: !before }
+}
+
+async function connected({ server, stop }: JoinOptions, name: string): Promise<void> {
+  const giveUp = AbortSignal.any([stop, AbortSignal.timeout(WAIT_MS)])
+  for (;;) {
+    const { items } = await server.operations.listSources(server.operator, {}, { limit: 500 })
+    const mine = items.filter((source) => source.agent === name && source.connected)
+    if (['notes', 'config'].every((wanted) => mine.some((source) => source.source === `${name}/${wanted}`))) return
+    await systemClock.sleep(100, giveUp)
+  }
+}
+
+/** At two thirds of the certificate's life. */
+function renewsInHours(chainPem: string | undefined): number {
+  if (!chainPem) return 0
+  const { validFromDate, validToDate } = new X509Certificate(chainPem)
+  const renewAt = validFromDate.getTime() + ((validToDate.getTime() - validFromDate.getTime()) * 2) / 3
+  return Math.max(0, Math.round((renewAt - systemClock.now().getTime()) / 3_600_000))
+}
+
+/** Real stores of this machine: named, with the command that would protect them, and never backed up unasked. */
+export async function foundHere(agent: AgentProcess): Promise<string[]> {
+  const answer = JSON.parse(await agent.command(['discover', '--format', 'json'])) as { items: FoundSource[] }
+  return answer.items.map(
+    (found) => `${found.title} - protect it: npx --no-install holdfast-agent source add ${found.add.join(' ')}`,
+  )
+}

@@ -1,0 +1,18 @@
+export function print(line: string): void {
+  process.stdout.write(`${line}\n`)
+}
+
+/** One line of the tour: held, did not hold, or only said. */
+export function row(held: boolean | null, what: string, text: string): void {
+  const mark = held === null ? ' ' : held ? '✓' : '✗'
+  print(`  ${mark} ${what.padEnd(15)} ${text}`)
+}
+
+/** `12 480` */
+export const grouped = (value: number): string => String(value).replace(/\B(?=(\d{3})+$)/g, ' ')
+
+/** Of bytes, in megabytes, with as many digits as say something. */
+export function megabytes(bytes: number): string {
+  const value = bytes / 1e6
+  return `${value >= 0.095 || value === 0 ? value.toFixed(1) : value.toFixed(2)} MB`
+}

@@ -1,0 +1,98 @@
+import { readdir } from 'node:fs/promises'
+import type { BackupView } from '../../control-plane/api/schemas/backups.ts'
+import type { JobView } from '../../control-plane/api/schemas/jobs.ts'
+import type { RunningServer } from '../../control-plane/server/start-server.ts'
+import { HoldfastError } from '../../shared/errors.ts'
+import type { TestRestoreDetail } from '../../shared/results.ts'
+import { grouped, megabytes, row } from './print.ts'
+import { addNotes, type Sample } from './sample.ts'
+
+interface TourOptions {
+  readonly server: RunningServer
+  readonly host: string
+  readonly sample: Sample
+  readonly stop: AbortSignal
+}
+
+const MORE_ROWS = 50
+
+/** Backs the sample up, adds rows, backs up what changed, and proves it by a test restore: the same use cases as the API's. */
+export class Tour {
+  readonly #options: TourOptions
+
+  constructor(options: TourOptions) {
+    this.#options = options
+  }
+
+  async showSources(): Promise<void> {
+    const { host, sample } = this.#options
+    const files = await countFiles(sample.config)
+    row(true, 'sources', `${host}/notes (sqlite, ${grouped(addNotes(sample.notes, 0))} rows)   ${host}/config (files, ${files})`)
+  }
+
+  async backUpAndProve(first: boolean): Promise<boolean> {
+    const notes = `${this.#options.host}/notes`
+    const full = first ? await this.#backUp(notes, 'full', '') : null
+    if (first) await this.#backUp(`${this.#options.host}/config`, 'full', '')
+    addNotes(this.#options.sample.notes, MORE_ROWS)
+    const next = await this.#backUp(notes, 'incremental', `   (after ${MORE_ROWS} more rows)`)
+    const leans = !full || next.leans_on.includes(full.id)
+    if (!leans) row(false, 'backup', `the incremental does not lean on ${full?.id}`)
+    return (await this.#testRestore(notes, next)) && leans
+  }
+
+  async showBackups(): Promise<boolean> {
+    const { server } = this.#options
+    const { items } = await server.operations.listBackups(server.operator, { status: 'good' }, { limit: 3 })
+    for (const backup of items) this.#show(backup, '')
+    return true
+  }
+
+  async #backUp(source: string, type: 'full' | 'incremental', note: string): Promise<BackupView> {
+    const { server } = this.#options
+    const request = { type, sources: [source], all: false, dataset_ids: [], dry_run: false, description: 'quickstart' }
+    const [started] = await server.operations.startBackup(server.operator, request)
+    const job = await this.#finished(started)
+    const backup = await server.operations.getBackup(server.operator, job.backup_id ?? '')
+    this.#show(backup, note)
+    return backup
+  }
+
+  #show(backup: BackupView, note: string): void {
+    const read = `${megabytes(backup.size_bytes ?? 0)} read`.padEnd(13)
+    const stored = `${megabytes(backup.stored_bytes ?? 0)} stored`.padEnd(16)
+    const verdict = backup.valid === true ? 'valid' : 'NOT VALID'
+    row(backup.valid === true, 'backup', `${backup.source}   ${backup.type.padEnd(12)} ${read} ${stored} ${verdict}${note}`)
+  }
+
+  async #testRestore(source: string, backup: BackupView): Promise<boolean> {
+    const { server } = this.#options
+    const job = await this.#finished(await server.operations.startTestRestore(server.operator, backup.id, {}))
+    const detail = job.detail as unknown as TestRestoreDetail
+    const rows = (counts: Record<string, number>) => grouped(Object.values(counts).reduce((sum, count) => sum + count, 0))
+    const text = `${source}   ${rows(detail.found.counts)} of ${rows(detail.expected.counts)} rows match, ${detail.seconds.toFixed(1)} s`
+    row(detail.valid, 'test restore', text)
+    return detail.valid
+  }
+
+  /** Follows the job's events to its end. */
+  async #finished(started: JobView | undefined): Promise<JobView> {
+    const { server, stop } = this.#options
+    if (!started) throw new HoldfastError('internal', 'no job was started')
+    for await (const _ of server.operations.jobEvents(server.operator, started.id, { after: 0, signal: stop }))
+      stop.throwIfAborted()
+    const job = await server.operations.getJob(server.operator, started.id)
+    if (job.status === 'succeeded') return job
+    throw new HoldfastError(
+      'internal',
+      `the ${job.kind} of ${job.source} is ${job.status}: ${job.error?.message ?? 'no reason'}`,
+      {
+        hint: job.error?.hint ?? undefined,
+      },
+    )
+  }
+}
+
+async function countFiles(folder: string): Promise<number> {
+  return (await readdir(folder, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile()).length
+}
