@@ -1,5 +1,6 @@
 import { S3Client } from '@aws-sdk/client-s3'
 import type { Clock } from '../../clock.ts'
+import { trustedRoots } from '../../roots.ts'
 import type { Secret } from '../../secret.ts'
 import type { S3Config } from '../config.ts'
 
@@ -32,7 +33,11 @@ export function createClient(config: S3Config, credentials?: S3Credentials): S3C
     // or it would put x-amz-checksum-mode into addresses for GET
     responseChecksumValidation: 'WHEN_REQUIRED',
     maxAttempts: 4,
-    requestHandler: { connectionTimeout: 10_000, socketTimeout: 60_000, httpsAgent: { maxSockets: 64 } },
+    requestHandler: {
+      connectionTimeout: 10_000,
+      socketTimeout: 60_000,
+      httpsAgent: { maxSockets: 64, minVersion: 'TLSv1.2', ca: [...trustedRoots()] },
+    },
   })
 }
 
