@@ -1,5 +1,6 @@
 import { S3ServiceException } from '@aws-sdk/client-s3'
 import { HoldfastError } from '../../errors.ts'
+import { systemCode } from '../local/errors.ts'
 import { objectMissing } from '../object-errors.ts'
 
 /** A put found the name taken (412). Not yet an error: the caller looks whether it was its own. */
@@ -31,8 +32,10 @@ const SIGN_IN =
 export function fromS3(error: unknown, what: string): Error {
   if (error instanceof HoldfastError || !(error instanceof Error)) return error as Error
   const status = statusOf(error)
-  const context = { service_error: error.name, http_status: status, request_id: requestId(error) }
-  const say = `${what} (${error.name}${status ? `, ${status}` : ''})`
+  // a connection's error has only a code: ECONNREFUSED, CERT_HAS_EXPIRED ...
+  const name = error.name === 'Error' ? (systemCode(error) ?? error.name) : error.name
+  const context = { service_error: name, http_status: status, request_id: requestId(error) }
+  const say = `${what} (${name}${status ? `, ${status}` : ''})`
   if (SIGN_IN.test(error.name)) {
     return new HoldfastError('target_denied', `no valid AWS credentials for ${say}`, {
       hint: 'Give credentials by the usual AWS ways: environment, profile, container or instance role.',
