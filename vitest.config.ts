@@ -11,7 +11,7 @@ export default defineConfig({
         test: {
           ...project(
             'unit',
-            ['{agent,control-plane,shared}/**/*.test.ts', 'test/{harness,run}/**/*.test.ts', 'deploy/**/*.test.ts'],
+            ['{agent,control-plane,shared}/**/*.test.ts', 'test/{harness,run,rules}/**/*.test.ts', 'deploy/**/*.test.ts'],
             20_000,
           ).test,
           exclude: ['**/*.contract.test.ts', '**/node_modules/**'],

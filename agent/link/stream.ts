@@ -4,7 +4,7 @@ import {
   ConnectRequest,
   type ConnectResponse,
   type Hello,
-  SessionEndReason,
+  type SessionEndReason,
   type Welcome,
 } from '../../shared/generated/holdfast/agent/v1/session.ts'
 import { MessageQueue } from '../../shared/message-queue.ts'

@@ -1,6 +1,6 @@
 import { and, desc, eq, isNull, lt } from 'drizzle-orm'
 import type { Db } from './catalog.ts'
-import { type AgentState } from './identity-agents.ts'
+import type { AgentState } from './identity-agents.ts'
 import { agents, certificates } from './schema/identity.ts'
 
 export type CertificateRow = typeof certificates.$inferSelect

@@ -3,7 +3,7 @@ import { HoldfastError } from '../../shared/errors.ts'
 import { requireName } from '../../shared/ids.ts'
 import type { Db } from './catalog.ts'
 import { CHANNELS } from './channels.ts'
-import { occurrences, policies, targets } from './schema/schema.ts'
+import { type occurrences, policies, targets } from './schema/schema.ts'
 import { notifyIn } from './sql.ts'
 
 export type PolicyRow = typeof policies.$inferSelect

@@ -1,4 +1,4 @@
-import { desc, eq, sql } from 'drizzle-orm'
+import { desc, eq } from 'drizzle-orm'
 import { HoldfastError } from '../../shared/errors.ts'
 import { randomBase32 } from '../../shared/ids.ts'
 import type { Db } from './catalog.ts'

@@ -2,18 +2,16 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { HoldfastError } from '../errors.ts'
 import { Secret } from '../secret.ts'
-import { damaged, MIB, NAME_BYTES } from './format.ts'
+import { damaged, MIB } from './format.ts'
 import { type KnownFileEntry, readBlob } from './known-blobs.ts'
 import {
   BLOB_HEADER,
   BLOCK_ROW_BYTES,
   CHUNK_ROW,
-  checkPage,
   type KnownHead,
   knownHeadSchema,
   PAGE_BYTES,
   pagesFor,
-  rowsPerPage,
   SEAL_BYTES,
   SEAL_MAGIC,
   TREE_ROW,

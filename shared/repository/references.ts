@@ -52,7 +52,8 @@ export class References {
 
   get leansOn(): Array<{ host: string; source: string; id: string; manifest_sha256: string }> {
     return this.#origins.map((row) => {
-      const { host, source, id, manifest_sha256 } = this.#known?.head.origins[row] as KnownHead['origins'][number]
+      const origin = this.#known?.head.origins[row] as KnownHead['origins'][number]
+      const { host, source, id, manifest_sha256 } = origin
       return { host, source, id, manifest_sha256: manifest_sha256 ?? (this.#known?.baseManifestSha256.toString('hex') as string) }
     })
   }

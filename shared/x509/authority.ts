@@ -1,5 +1,5 @@
 import 'reflect-metadata'
-import { KeyObject, randomBytes, X509Certificate } from 'node:crypto'
+import { KeyObject, randomBytes, type X509Certificate } from 'node:crypto'
 import * as x509 from '@peculiar/x509'
 
 /**

@@ -112,7 +112,7 @@ async function serve(upstream: string, request: IncomingMessage, response: Serve
   const answer = await forward(upstream, request, fault)
   if (fault.kind === 'lose-reply') {
     // to its end: the server is then done with the request
-    for await (const _ of answer) continue
+    for await (const _ of answer);
     reset(socket)
     return
   }

@@ -15,7 +15,7 @@ import { HoldfastError } from '../../shared/errors.ts'
 import type { Hello } from '../../shared/generated/holdfast/agent/v1/session.ts'
 import { randomBase32 } from '../../shared/ids.ts'
 import { createLogger, type Logger } from '../../shared/log.ts'
-import { Secret } from '../../shared/secret.ts'
+import type { Secret } from '../../shared/secret.ts'
 import { openTestCatalog, type TestCatalog } from './catalogs.ts'
 import { type ThrowAwayFolder, throwAwayFolder } from './folders.ts'
 
