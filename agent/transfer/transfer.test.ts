@@ -89,7 +89,7 @@ test('failures that may pass are tried again with growing waits until the patien
     }
   })().catch((error) => error)
   let over = false
-  thrown.then(() => {
+  void thrown.then(() => {
     over = true
   })
   while (!over) await clock.advance(100)

@@ -36,8 +36,22 @@ export type Use =
 
 const EVERYTHING = ['**']
 /** Suites, fakes and helpers of tests: never part of the product. */
-const TESTS = ['**/*.test.ts', 'test/**', '**/testing/**', '**/contract.ts', '**/contract-*.ts', '**/*.fixture.ts', '*.config.ts']
+const TESTS = [
+  '**/*.test.ts',
+  'test/**',
+  '**/testing/**',
+  '**/testing.ts',
+  '**/contract.ts',
+  '**/contract-*.ts',
+  '**/*.fixture.ts',
+  '*.config.ts',
+]
+/** Programs that an engine or a job runs as a process of its own. */
+const CHILDREN = ['agent/{engines,jobs}/**/child.ts']
+/** Where programs start. */
 const ENTRIES = [
+  ...CHILDREN,
+
   'agent/main.ts',
   'agent/main/**',
   'control-plane/main.ts',
@@ -136,7 +150,13 @@ export const RULES: readonly Rule[] = [
     files: ['control-plane/cli/**', 'control-plane/web/**'],
     except: TESTS,
     imports: ['control-plane/**'],
-    butNot: ['control-plane/cli/**', 'control-plane/web/**', 'control-plane/api/schemas/**', 'control-plane/domain/**'],
+    butNot: [
+      'control-plane/cli/**',
+      'control-plane/web/**',
+      'control-plane/api/schemas/**',
+      'control-plane/domain/**',
+      'control-plane/fleet/recovery-identity.ts',
+    ],
   },
   {
     name: 'the catalog and use-cases do not know HTTP',
@@ -147,10 +167,11 @@ export const RULES: readonly Rule[] = [
     butNot: ['control-plane/api/{operations,authenticate}.ts', 'control-plane/api/schemas/**'],
   },
   home(
-    ['drizzle-orm', 'drizzle-orm/**', '@electric-sql/pglite', '@electric-sql/pglite/**', 'postgres'],
+    ['drizzle-orm', 'drizzle-orm/**', '@electric-sql/pglite', '@electric-sql/pglite/**'],
     ['control-plane/catalog'],
     'The database of the catalog has one home',
   ),
+  home(['postgres'], ['control-plane/catalog', 'agent/engines/postgres'], 'Two things speak to PostgreSQL'),
   home(
     ['@aws-sdk/client-s3', '@aws-sdk/s3-request-presigner'],
     ['shared/storage/s3'],
@@ -179,8 +200,8 @@ export const RULES: readonly Rule[] = [
   home(['koffi'], ['agent/engines/files'], 'Calls into C have one home'),
   home(
     ['node:sqlite'],
-    ['agent/engines/sqlite', 'agent/link', 'agent/jobs', 'control-plane/quickstart'],
-    'SQLite is an engine, and the sample of the quickstart',
+    ['agent/engines/sqlite', 'agent/link', 'agent/jobs', 'control-plane/quickstart', 'control-plane/catalog'],
+    'SQLite is an engine, a sample, a journal and a lock that the kernel gives back',
   ),
   home(['node:worker_threads'], ['shared/repository', 'agent/jobs', 'agent/engines/sqlite'], 'Threads belong to the data path'),
   {
@@ -208,7 +229,7 @@ export const RULES: readonly Rule[] = [
     name: 'home of time',
     why: 'Time comes from a Clock, so that tests can hold it still and wall time is never used to measure.',
     files: EVERYTHING,
-    except: ['shared/clock.ts', ...LAUNCHERS, ...TESTS],
+    except: ['shared/clock.ts', ...CHILDREN, ...LAUNCHERS, ...TESTS],
     uses: ['Date.now', 'performance.now', 'setTimeout', 'setInterval', 'new Date()'],
     imports: ['node:timers', 'node:timers/promises', 'node:perf_hooks'],
   },

@@ -1,5 +1,5 @@
 import { createInterface } from 'node:readline'
-import { DatabaseSync } from 'node:sqlite'
+import type { DatabaseSync } from 'node:sqlite'
 import { countAll } from './child-count.ts'
 import { pin } from './child-pin.ts'
 import type { Reply, Request } from './messages.ts'
