@@ -37,9 +37,6 @@ export function jobCalls(deps: CallDeps, job: { jobId: string; attempt: number }
   }
 }
 
-/** What passes when the control plane, or its catalog or store, is back. */
-const AWAY = new Set<string>(['control_plane_unreachable', 'catalog_unreachable', 'target_unreachable', 'rate_limited'])
-
 async function untilOffline<T>(deps: CallDeps, signal: AbortSignal, make: () => Promise<T>): Promise<T> {
   const giveUpAt = deps.clock.monotonicMs() + deps.offlineLimitMs
   for (let wait = 250; ; wait = Math.min(wait * 2, 5000)) {

@@ -9,7 +9,7 @@ const ROOT = path.resolve(import.meta.dirname, '../..')
 /** For each rule a file and what breaks it there: a specifier to import, or code. */
 const BROKEN: Readonly<Record<string, readonly [file: string, breach: string]>> = {
   'the agent does not know the control plane': ['agent/link/x.ts', '../../control-plane/domain/job.ts'],
-  'the control plane does not know the agent': ['control-plane/quickstart/x.ts', '../../agent/main.ts'],
+  'the control plane does not know the agent': ['control-plane/fleet/x.ts', '../../agent/main.ts'],
   'shared imports neither program': ['shared/x.ts', '../agent/process/tools.ts'],
   'the product does not need its tests': ['agent/jobs/x.ts', '../../shared/fake-clock.ts'],
   'the domain does no I/O': ['control-plane/domain/x.ts', 'node:fs'],

@@ -51,11 +51,10 @@ const CHILDREN = ['agent/{engines,jobs}/**/child.ts']
 /** Where programs start. */
 const ENTRIES = [
   ...CHILDREN,
-
   'agent/main.ts',
   'agent/main/**',
   'control-plane/main.ts',
-  'control-plane/quickstart/**',
+  'deploy/quickstart/**',
   'control-plane/cli/main.ts',
 ]
 const LAUNCHERS = ['deploy/launch/**']
@@ -191,16 +190,16 @@ export const RULES: readonly Rule[] = [
   home(['prom-client'], ['control-plane/metrics'], 'Metrics have one home'),
   home(
     ['commander', 'cli-table3', 'cli-progress'],
-    ['control-plane/cli', 'agent/cli', 'agent/main.ts', 'control-plane/main.ts', 'control-plane/quickstart'],
+    ['control-plane/cli', 'agent/cli', 'agent/main.ts', 'control-plane/main.ts', 'deploy/quickstart'],
     'Command lines have their homes',
   ),
-  home(['pino'], ['shared/log.ts'], 'Logs redact secrets in one place'),
+  home(['pino'], ['shared/log.ts', 'deploy/quickstart'], 'Logs redact secrets in one place'),
   home(['@peculiar/**', 'reflect-metadata'], ['shared/x509'], 'Certificates are made and read in one place'),
-  home(['age-encryption'], ['shared/age', 'shared/repository'], 'Recovery recipients have their homes'),
+  home(['age-encryption'], ['shared/age', 'shared/repository', 'agent/jobs/opened.ts'], 'Recovery recipients have their homes'),
   home(['koffi'], ['agent/engines/files'], 'Calls into C have one home'),
   home(
     ['node:sqlite'],
-    ['agent/engines/sqlite', 'agent/link', 'agent/jobs', 'control-plane/quickstart', 'control-plane/catalog'],
+    ['agent/engines/sqlite', 'agent/link', 'agent/jobs', 'deploy/quickstart', 'control-plane/catalog'],
     'SQLite is an engine, a sample, a journal and a lock that the kernel gives back',
   ),
   home(['node:worker_threads'], ['shared/repository', 'agent/jobs', 'agent/engines/sqlite'], 'Threads belong to the data path'),
@@ -208,7 +207,7 @@ export const RULES: readonly Rule[] = [
     name: 'home of node:child_process',
     why: 'Child processes are started by agent/process alone: no shell, absolute paths, an environment made from nothing, no argument taken for an option.',
     files: EVERYTHING,
-    except: ['agent/process/**', ...LAUNCHERS, ...TESTS],
+    except: ['agent/process/**', 'deploy/quickstart/**', ...LAUNCHERS, ...TESTS],
     imports: ['node:child_process', 'node:cluster'],
   },
   {
