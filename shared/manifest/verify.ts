@@ -1,7 +1,7 @@
 import { type KeyObject, verify, X509Certificate } from 'node:crypto'
 import { HoldfastError } from '../errors.ts'
 import { canonicalBytes, manifestSha256, signingBytes } from './canonical.ts'
-import { contentsName, indexName } from './layout.ts'
+import { type BackupPlaceRef, contentsName, indexName } from './layout.ts'
 import { MAX_MANIFEST_BYTES, type Manifest, manifestSchema, type SignedFacts, signedFactsSchema } from './manifest.ts'
 import { parseVerifyingKey, verifyingKeyId } from './verifying-key.ts'
 
@@ -18,13 +18,21 @@ export interface VerifiedManifest {
 
 /**
  * Untrusted bytes of a `manifest.json`. Throws `manifest_forged` naming it when anything disagrees; `format_unknown` for a later
- * format. Without the verifying key only the inner agreement is checked, and the origin is "not verified".
+ * format. `place`: where it was found, which has to be where it says that it lies. Without the verifying key only the inner agreement is checked, and the origin is "not verified".
  */
-export function verifyManifest(bytes: Buffer, trust: Trust = {}, key = 'manifest.json'): VerifiedManifest {
+export function verifyManifest(
+  bytes: Buffer,
+  trust: Trust = {},
+  key = 'manifest.json',
+  place?: BackupPlaceRef,
+): VerifiedManifest {
   if (bytes.length > MAX_MANIFEST_BYTES) throw forged(key, 'it is larger than any manifest')
   const manifest = parse(bytes, key)
   if (!canonicalBytes(manifest).equals(bytes)) throw forged(key, 'its bytes are not the canonical form')
   verifySignedFacts({ facts: manifest.facts, agent: manifest.agent }, key)
+  const { host, source, id } = manifest.facts
+  const elsewhere = place && (place.host !== host || place.source !== source || place.id !== id)
+  if (elsewhere) throw forged(key, `it is that of ${host}/${source}/${id}`)
   if (manifest.commit.fleet_id !== manifest.facts.fleet_id) throw forged(key, 'agent and fleet name different fleets')
   const sha256 = Buffer.from(manifestSha256(manifest), 'hex')
   if (trust.verifyingKey === undefined) return { manifest, sha256, origin: 'not verified' }

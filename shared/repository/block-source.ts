@@ -179,6 +179,7 @@ export async function fetchObject(
   range: { offset: number; length: number },
   signal: AbortSignal,
 ): Promise<Buffer> {
+  if (range.length === 0) throw damaged(key, 'it is empty')
   let bytes: Buffer
   try {
     bytes = await objects.get(key, range, signal)

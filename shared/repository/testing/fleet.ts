@@ -10,7 +10,7 @@ import { manifestKey } from '../../manifest/layout.ts'
 import type { Manifest } from '../../manifest/manifest.ts'
 import { commitManifest, signFacts } from '../../manifest/sign.ts'
 import { verifyingKeyText } from '../../manifest/verifying-key.ts'
-import type { Fingerprint } from '../../results.ts'
+import { type Fingerprint, fingerprintSchema } from '../../results.ts'
 import { Secret } from '../../secret.ts'
 import { openDataKeys } from '../keys.ts'
 import { keepKnown, openKnown } from '../known.ts'
@@ -94,8 +94,8 @@ export class TestFleet {
     const options = this.options(backup, { known, type: base ? 'incremental' : 'full', ...rest })
     const writer = await openWriter(options)
     try {
-      await write(writer)
-      const facts = await writer.finish(fingerprint ?? { counts: { all: 1 }, facts: {} })
+      const made = fingerprintSchema.safeParse(await write(writer))
+      const facts = await writer.finish(fingerprint ?? (made.success ? made.data : { counts: { all: 1 }, facts: {} }))
       this.lastTotals = { ...writer.totals }
       const manifest = this.commit(facts, day)
       await keepKnown(options.scratch, this.knownFolder, { id: facts.id, manifestSha256: this.sha256(manifest) })

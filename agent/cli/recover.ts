@@ -1,0 +1,187 @@
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import Table from 'cli-table3'
+import { Command, Option } from 'commander'
+import { parse as parseYaml } from 'yaml'
+import { systemClock } from '../../shared/clock.ts'
+import { HoldfastError } from '../../shared/errors.ts'
+import { createLogger } from '../../shared/log.ts'
+import { openStore } from '../../shared/storage/registry.ts'
+import type { StorageTarget } from '../../shared/storage/target.ts'
+import type { Run } from '../engines/engine.ts'
+import { createTools } from '../process/spawn.ts'
+import { type RecoveryCredentials, recoveryCredentials } from '../recover/credentials.ts'
+import { type RecoverableBackup, recoverList } from '../recover/list.ts'
+import { openForRecovery } from '../recover/open.ts'
+import { writeRaw } from '../recover/raw.ts'
+import { restoreRecovered } from '../recover/restore.ts'
+
+/** What the commands need of the process they run in. */
+export interface RecoverDeps {
+  print(line: string): void
+  printError(line: string): void
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly stop: AbortSignal
+}
+
+interface StoreOptions {
+  store: string
+  identity: string
+  verifyingKey?: string
+}
+
+interface ListOptions extends StoreOptions {
+  source?: string
+  format: 'table' | 'json'
+}
+
+interface RestoreOptions extends StoreOptions {
+  to?: string
+  config?: string
+  name?: string
+  part: string[]
+  overwrite?: boolean
+  raw?: boolean
+}
+
+/** `recover list` and `recover restore`: the agent's program, a store and an identity are enough; no control plane is asked. */
+export function recoverCommand(deps: RecoverDeps): Command {
+  return new Command('recover')
+    .description('list and restore backups without the control plane, with the store and a recovery key alone')
+    .addCommand(
+      withStore(new Command('list'))
+        .description('what the store holds, and whether it comes from this fleet')
+        .option('--source <host/name>', 'only this source')
+        .addOption(new Option('--format <format>').choices(['table', 'json']).default('table'))
+        .action((options: ListOptions) => list(options, deps)),
+    )
+    .addCommand(
+      withStore(new Command('restore'))
+        .description('restore a backup; a unique beginning or ending of its id is enough')
+        .argument('<id>')
+        .option('--to <folder>', 'the folder to make (files), or in which to make the file (sqlite), or for --raw')
+        .option('--config <file>', "settings of a source of the backup's engine, YAML or JSON, to restore by way of")
+        .option('--name <name>', 'new name beside that source')
+        .option('--part <part>', 'only this part; may be repeated', (part: string, parts: string[]) => [...parts, part], [])
+        .option('--overwrite', 'replace what exists')
+        .option('--raw', 'write the streams of the backup as files, without an engine')
+        .action((id: string, options: RestoreOptions) => restore(id, options, deps)),
+    )
+}
+
+const withStore = (command: Command): Command =>
+  command
+    .requiredOption('--store <store>', 'a folder, or s3://bucket/prefix with the usual AWS credentials')
+    .requiredOption('--identity <file>', 'the recovery key: an age identity file')
+    .option('--verifying-key <hfv1...>', "the fleet's verifying key, where the identity file does not carry it")
+
+async function list(options: ListOptions, deps: RecoverDeps): Promise<void> {
+  await withOpenStore(options, async (store, { verifyingKey }) => {
+    const found = await recoverList(store, { verifyingKey, signal: deps.stop })
+    const backups = found.backups.filter(({ host, source }) => !options.source || `${host}/${source}` === options.source)
+    if (options.format === 'json') deps.print(JSON.stringify({ backups, problems: found.problems }, null, 2))
+    else {
+      deps.print(asTable(backups))
+      for (const { code, message } of found.problems) deps.printError(`${code}: ${message}`)
+      if (!verifyingKey) deps.printError('origin not verified: give the verifying key (hfv1...) to know whose backups these are')
+    }
+    if (found.problems.length > 0) {
+      throw new HoldfastError(
+        'manifest_forged',
+        `${found.problems.length} manifests are not to be believed or do not fit together`,
+        {
+          hint: 'Restore only backups whose origin is verified, and look at who can write to the store.',
+        },
+      )
+    }
+  })
+}
+
+function asTable(backups: readonly RecoverableBackup[]): string {
+  const table = new Table({
+    head: ['id', 'source', 'engine', 'type', 'read', 'stored', 'origin', 'state'],
+    style: { head: [], border: [] },
+  })
+  for (const { id, host, source, engine, type, readBytes, storedBytes, origin, state } of backups) {
+    table.push([id, `${host}/${source}`, engine, type, megabytes(readBytes), megabytes(storedBytes), origin, state])
+  }
+  return table.toString()
+}
+
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(bytes < 1e6 ? 2 : 1)} MB`
+
+async function restore(id: string, options: RestoreOptions, deps: RecoverDeps): Promise<void> {
+  if (options.raw && !options.to) {
+    throw new HoldfastError('invalid_argument', '--raw needs --to', { hint: 'Give the folder to make with --to FOLDER.' })
+  }
+  await withOpenStore(options, async (store, credentials) => {
+    const opened = await openForRecovery(store, id, credentials, deps.stop)
+    const { facts } = opened.manifest
+    if (opened.origin !== 'verified') deps.printError('origin not verified: no verifying key was given')
+    if (options.raw && options.to) {
+      const written = await writeRaw(opened.reader, path.resolve(options.to), deps.stop)
+      deps.print(`${facts.id}: ${written.filter(({ file }) => file).length} streams written to ${options.to}`)
+      return
+    }
+    if (options.to && facts.engine === 'sqlite') await mkdir(options.to, { recursive: true })
+    await withRun(deps, async (run) => {
+      const findings = await restoreRecovered(opened, await targetOf(options), run)
+      for (const finding of findings) deps.printError(`${finding.code}: ${finding.message}`)
+      if (findings.length > 0) {
+        throw new HoldfastError('fingerprint_mismatch', `${facts.id} was restored, but counts differ from when it was made`, {
+          hint: 'Compare the parts named above with an older backup.',
+        })
+      }
+      deps.print(`${facts.host}/${facts.source} ${facts.id}: restored${options.to ? ` to ${options.to}` : ''}, counts agree`)
+    })
+  })
+}
+
+async function targetOf(options: RestoreOptions) {
+  const { to, name, part: parts, overwrite = false } = options
+  const config: unknown = options.config ? parseYaml(await readText(options.config)) : undefined
+  return { to, name, parts, overwrite, config }
+}
+
+async function withOpenStore(
+  options: StoreOptions,
+  work: (store: StorageTarget, credentials: RecoveryCredentials) => Promise<void>,
+): Promise<void> {
+  const credentials = recoveryCredentials(await readText(options.identity), options.verifyingKey)
+  const store = await openStore(options.store)
+  try {
+    await work(store, credentials)
+  } finally {
+    await store.close()
+  }
+}
+
+async function withRun(deps: RecoverDeps, work: (run: Run) => Promise<void>): Promise<void> {
+  const scratch = await mkdtemp(path.join(tmpdir(), 'holdfast-recover-'))
+  const log = createLogger({ level: 'warn' })
+  try {
+    await work({
+      signal: deps.stop,
+      log,
+      clock: systemClock,
+      tools: createTools({ path: deps.environment.PATH ?? '/usr/local/bin:/usr/bin:/bin', log }),
+      scratch,
+      finding: ({ code, message }) => deps.printError(`${code}: ${message}`),
+      progress: () => undefined,
+      // nobody else can restore here: there is no lease to lose
+      fenced: () => deps.stop.throwIfAborted(),
+    })
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+  }
+}
+
+async function readText(file: string): Promise<string> {
+  return await readFile(file, 'utf8').catch((cause: unknown) => {
+    throw new HoldfastError('not_found', `${JSON.stringify(file)} cannot be read`, {
+      hint: 'Check the path and its rights.',
+      cause,
+    })
+  })
+}

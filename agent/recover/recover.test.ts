@@ -1,0 +1,235 @@
+import { createHash } from 'node:crypto'
+import { lstat, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { generateX25519Identity, identityToRecipient } from 'age-encryption'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { writeFleetObject } from '../../shared/manifest/fleet-object.ts'
+import { manifestKey, objectKey } from '../../shared/manifest/layout.ts'
+import type { Manifest } from '../../shared/manifest/manifest.ts'
+import { rewrapDataKeys } from '../../shared/repository/keys.ts'
+import { seededBytes } from '../../shared/repository/testing/content.ts'
+import { TestFleet, temporaryFolder } from '../../shared/repository/testing/fleet.ts'
+import { openStore } from '../../shared/storage/registry.ts'
+import { recoverCommand } from '../cli/recover.ts'
+import { engineFor } from '../engines/registry.ts'
+import { testRun } from '../engines/testing/run.ts'
+
+let fleet: TestFleet
+let store: string
+let identity: string
+let source: string
+let full: Manifest
+let next: Manifest
+const folders: string[] = []
+
+function folder(): string {
+  const made = temporaryFolder()
+  folders.push(made)
+  return made
+}
+
+async function backupFolder(day: number, base?: Manifest): Promise<Manifest> {
+  const engine = engineFor('files')
+  const run = await testRun()
+  try {
+    const plan = {
+      action: 'backup',
+      config: engine.config.parse({ path: source }),
+      type: base ? 'incremental' : 'full',
+      parts: [],
+    } as const
+    return await fleet.backup(day, (sink) => engine.backup(plan, sink, run), { base })
+  } finally {
+    await run.dispose()
+  }
+}
+
+/** What the control plane would have left in the bucket, and nothing more. */
+async function fillStore(): Promise<string> {
+  const made = path.join(folder(), 'store')
+  const target = await openStore(made, { create: true })
+  for (const [key, bytes] of fleet.objects.objects) await target.put(key, bytes)
+  await target.put('holdfast.json', writeFleetObject({ fleetId: fleet.fleetId, verifyingKey: fleet.verifyingKey }))
+  await target.close()
+  return made
+}
+
+async function recover(...args: string[]): Promise<{ out: string; err: string; code?: string }> {
+  const lines = { out: [] as string[], err: [] as string[] }
+  const deps = {
+    print: (line: string) => void lines.out.push(line),
+    printError: (line: string) => void lines.err.push(line),
+    environment: {},
+    stop: new AbortController().signal,
+  }
+  const command = recoverCommand(deps).exitOverride()
+  let code: string | undefined
+  try {
+    await command.parseAsync(args, { from: 'user' })
+  } catch (error) {
+    code = (error as { code?: string }).code
+    lines.err.push(String(error))
+  }
+  return { out: lines.out.join('\n'), err: lines.err.join('\n'), code }
+}
+
+async function identityFile(lines: string[]): Promise<string> {
+  const file = path.join(folder(), 'recovery.key')
+  await writeFile(file, `${lines.join('\n')}\n`)
+  return file
+}
+
+beforeAll(async () => {
+  fleet = await TestFleet.create()
+  source = path.join(folder(), 'source')
+  await mkdir(path.join(source, 'deep/er'), { recursive: true })
+  for (let n = 0; n < 20; n++) await writeFile(path.join(source, 'deep', `file ${n}`), seededBytes(n, 10_000 * n))
+  await symlink('../somewhere', path.join(source, 'link'))
+  full = await backupFolder(0)
+  await writeFile(path.join(source, 'deep/er/later'), 'later')
+  next = await backupFolder(1, full)
+  store = await fillStore()
+  identity = await identityFile(['# a recovery key', `# verifying key: ${fleet.verifyingKey}`, fleet.identity.reveal()])
+})
+
+afterAll(async () => {
+  for (const made of folders) await rm(made, { recursive: true, force: true })
+})
+
+async function listing(root: string): Promise<string[]> {
+  const rows: string[] = []
+  for (const name of (await readdir(root, { recursive: true })).sort()) {
+    const file = path.join(root, name)
+    const stat = await lstat(file)
+    const content = stat.isFile()
+      ? createHash('sha256')
+          .update(await readFile(file))
+          .digest('hex')
+      : ''
+    rows.push(`${name} ${stat.mode} ${stat.isFile() ? stat.size : ''} ${stat.mtimeMs} ${content}`)
+  }
+  return rows
+}
+
+describe('recover, with the store and an identity file alone', () => {
+  test('list shows every backup, and that its origin is verified', async () => {
+    const { out, err, code } = await recover('list', '--store', store, '--identity', identity, '--format', 'json')
+    expect([code, err]).toEqual([undefined, ''])
+    const { backups, problems } = JSON.parse(out)
+    expect(problems).toEqual([])
+    expect(backups).toMatchObject([
+      { id: full.facts.id, origin: 'verified', state: 'present', type: 'full', leansOn: [] },
+      { id: next.facts.id, origin: 'verified', state: 'present', type: 'incremental', leansOn: [full.facts.id] },
+    ])
+    expect((await recover('list', '--store', store, '--identity', identity)).out).toContain(next.facts.id)
+  })
+
+  test('restore by the ending of an id gives back the tree, and says that counts agree', async () => {
+    const to = path.join(folder(), 'restored')
+    const id = next.facts.id.slice(-6)
+    const { out, err, code } = await recover('restore', id, '--store', store, '--identity', identity, '--to', to)
+    expect([code, err]).toEqual([undefined, ''])
+    expect(out).toContain('counts agree')
+    expect(await listing(to)).toEqual(await listing(source))
+    const again = await recover('restore', id, '--store', store, '--identity', identity, '--to', to)
+    expect(again.code).toBe('source_exists')
+  })
+
+  test('without the verifying key the origin is not verified, and that is said', async () => {
+    const bare = await identityFile([fleet.identity.reveal()])
+    const { out, err } = await recover('list', '--store', store, '--identity', bare)
+    expect(out).toContain('not verified')
+    expect(err).toContain('origin not verified')
+    const given = await recover('list', '--store', store, '--identity', bare, '--verifying-key', fleet.verifyingKey)
+    expect(given.out).not.toContain('not verified')
+  })
+
+  test('an id that fits several backups, or none, is refused', async () => {
+    const year = next.facts.id.slice(0, 4)
+    expect((await recover('restore', year, '--store', store, '--identity', identity, '--to', '/nowhere')).code).toBe('ambiguous')
+    expect((await recover('restore', 'zzz', '--store', store, '--identity', identity, '--to', '/nowhere')).code).toBe('not_found')
+  })
+
+  test('an identity that is no recipient opens nothing, and the recipients are named', async () => {
+    const stranger = await identityFile([await generateX25519Identity(), `# verifying key: ${fleet.verifyingKey}`])
+    const { code } = await recover(
+      'restore',
+      next.facts.id,
+      '--store',
+      store,
+      '--identity',
+      stranger,
+      '--to',
+      path.join(folder(), 'x'),
+    )
+    expect(code).toBe('key_missing')
+    const empty = await identityFile(['# nothing'])
+    expect((await recover('list', '--store', store, '--identity', empty)).code).toBe('invalid_argument')
+  })
+
+  test('a rotated key opens the backup for the new recipient; without keys it reads as deleted', async () => {
+    const copy = await fillStore()
+    const target = await openStore(copy)
+    const newcomer = await generateX25519Identity()
+    const recipients = [await identityToRecipient(newcomer)]
+    for (const { facts } of [full, next]) {
+      const file = await target.get(objectKey(facts, 'keys/1'))
+      await target.put(objectKey(facts, 'keys/2'), await rewrapDataKeys(file, [fleet.identity], recipients))
+      await target.remove(objectKey(facts, 'keys/1'))
+    }
+    const file = await identityFile([newcomer, `# verifying key: ${fleet.verifyingKey}`])
+    const to = path.join(folder(), 'restored')
+    expect(await recover('restore', next.facts.id, '--store', copy, '--identity', file, '--to', to)).toMatchObject({
+      code: undefined,
+    })
+    expect(await listing(to)).toEqual(await listing(source))
+    await target.remove(objectKey(full.facts, 'keys/2'))
+    const { out } = await recover('list', '--store', copy, '--identity', file, '--format', 'json')
+    expect(JSON.parse(out).backups[0]).toMatchObject({ id: full.facts.id, state: 'deleted' })
+    const gone = await recover('restore', full.facts.id, '--store', copy, '--identity', file, '--to', path.join(folder(), 'y'))
+    expect(gone.code).toBe('key_missing')
+    await target.close()
+  })
+
+  test('a manifest that was changed, or lies in the place of another, is named and never restored', async () => {
+    const copy = await fillStore()
+    const target = await openStore(copy)
+    const key = manifestKey(next.facts)
+    const bytes = await target.get(key)
+    for (const forged of [
+      Buffer.from(bytes.toString().replace('"type":"incremental"', '"type":"full"')),
+      await target.get(manifestKey(full.facts)),
+    ]) {
+      await target.remove(key)
+      await target.put(key, forged)
+      const { out, code } = await recover('list', '--store', copy, '--identity', identity, '--format', 'json')
+      expect(code).toBe('manifest_forged')
+      expect(JSON.parse(out).problems).toContainEqual(expect.objectContaining({ key, code: 'manifest_forged' }))
+      const to = path.join(folder(), 'z')
+      expect((await recover('restore', next.facts.id, '--store', copy, '--identity', identity, '--to', to)).code).toBe(
+        'manifest_forged',
+      )
+    }
+    await target.close()
+  })
+
+  test('--raw writes the streams as they are, under harmless names', async () => {
+    const other = await TestFleet.create()
+    const bytes = seededBytes(4, 70_000)
+    const chunking = { kind: 'fixed', bytes: 8192 } as const
+    const odd = '../../etc/$(x)\n'
+    const manifest = await other.backup(0, (sink) => sink.stream({ name: odd, chunking }, [bytes] as never), {
+      engine: 'postgres',
+    })
+    Object.assign(fleet, { objects: other.objects })
+    const copy = await fillStore()
+    const file = await identityFile([other.identity.reveal()])
+    const to = path.join(folder(), 'raw')
+    const args = ['restore', manifest.facts.id, '--store', copy, '--identity', file, '--to', to]
+    expect((await recover(...args)).code).toBe('invalid_argument')
+    expect((await recover(...args, '--raw')).code).toBeUndefined()
+    expect(await readdir(to)).toEqual(['0001-.._.._etc_x_', 'artifacts.json'])
+    expect((await readFile(path.join(to, '0001-.._.._etc_x_'))).equals(bytes)).toBe(true)
+    expect((await recover(...args, '--raw')).code).toBe('already_exists')
+  })
+})
