@@ -9,7 +9,7 @@ import { preflight, preview } from './preflight.ts'
 import { removeTree } from './remove.ts'
 import { restore } from './restore.ts'
 
-/** A folder with everything in it that a file system keeps: README.md says what and how. */
+/** A folder with everything that a file system keeps of it: README.md says what and how. */
 export const filesEngine: Engine<FilesConfig> = {
   kind: 'files',
   config: filesConfig,

@@ -8,12 +8,12 @@ import { countFile } from './helper.ts'
 import type { Counted } from './messages.ts'
 
 export async function count(place: Place<SqliteConfig>, run: Run): Promise<Fingerprint> {
-  return fingerprintOf(await countPlace(place, place.config.integrity_check, run))
+  return fingerprintOf(await countPlace(place, place.config, run))
 }
 
 /** With the full check, whatever backups are made with: a test restore is the moment for it. */
 export async function check(place: Place<SqliteConfig>, expected: Fingerprint, run: Run): Promise<Finding[]> {
-  const counted = await countPlace(place, 'full', run)
+  const counted = await countPlace(place, { ...place.config, integrity_check: 'full' }, run)
   const findings: Finding[] = counted.problems.map((message) => finding('db_integrity_check_failed', message.slice(0, 1000)))
   for (const [table, wanted] of Object.entries(expected.counts)) {
     const actual = Object.hasOwn(counted.counts, table) ? counted.counts[table] : undefined
@@ -41,10 +41,10 @@ function finding(code: string, message: string): Finding {
   }
 }
 
-async function countPlace(place: Place<SqliteConfig>, integrity: 'off' | 'quick' | 'full', run: Run): Promise<Counted> {
+async function countPlace(place: Place<SqliteConfig>, config: SqliteConfig, run: Run): Promise<Counted> {
   const path = locate(place)
   try {
-    return await countFile(await realpath(path), integrity, run)
+    return await countFile(await realpath(path), config, run)
   } catch (error) {
     run.signal.throwIfAborted()
     throw fileError(error, path)

@@ -15,7 +15,7 @@ const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
 const say = (reply: Reply) => process.stdout.write(`${JSON.stringify(reply)}\n`)
 
 async function serve(request: Request): Promise<void> {
-  const db = openDatabase(request.path, request.task === 'lock')
+  const db = openDatabase(request.path, request.task === 'lock', request.busyMs)
   // closed as it should be, the last user takes the files beside the database away. But a locked one may have another
   // name by the time the lock ends: those files then belong to the database that has taken its place
   if (request.task !== 'lock') {

@@ -17,6 +17,8 @@ export const sqliteConfig = z.strictObject({
    * that copy alone. A larger one is read in place, and writers wait until its backup has ended.
    */
   copy_limit_mib: z.number().int().min(0).max(1_000_000).default(1024),
+  /** How long another program's lock is waited for. */
+  busy_timeout_ms: z.number().int().min(0).max(600_000).default(10_000),
 })
 export type SqliteConfig = z.infer<typeof sqliteConfig>
 

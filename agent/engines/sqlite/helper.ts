@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { HoldfastError } from '../../../shared/errors.ts'
 import type { RunningTool } from '../../process/tools.ts'
 import type { Run } from '../engine.ts'
+import type { SqliteConfig } from './config.ts'
 import { sqliteError } from './errors.ts'
 import { type Counted, type Pinned, type Reply, type Request, replySchema } from './messages.ts'
 
@@ -79,8 +80,12 @@ export class Helper {
 }
 
 /** Counts a database in a child. */
-export async function countFile(path: string, integrity: 'off' | 'quick' | 'full', run: Run): Promise<Counted> {
-  const helper = new Helper(run, { task: 'count', path, integrity })
+export async function countFile(
+  path: string,
+  config: Pick<SqliteConfig, 'integrity_check' | 'busy_timeout_ms'>,
+  run: Run,
+): Promise<Counted> {
+  const helper = new Helper(run, { task: 'count', path, integrity: config.integrity_check, busyMs: config.busy_timeout_ms })
   try {
     return await helper.counted()
   } finally {

@@ -4,13 +4,14 @@ import { z } from 'zod'
 
 export const INTEGRITY = ['off', 'quick', 'full'] as const
 
-export type Request =
+export type Request = Task & { readonly path: string; readonly busyMs: number }
+type Task =
   /** Counts, and ends. */
-  | { readonly task: 'count'; readonly path: string; readonly integrity: (typeof INTEGRITY)[number] }
+  | { readonly task: 'count'; readonly integrity: (typeof INTEGRITY)[number] }
   /** Pins a snapshot and obeys: the line "count" counts in it, "release" lets go of it and ends. */
-  | { readonly task: 'pin'; readonly path: string; readonly integrity: (typeof INTEGRITY)[number] }
+  | { readonly task: 'pin'; readonly integrity: (typeof INTEGRITY)[number] }
   /** Locks everyone else out, with nothing left in the write-ahead log, until it is killed. */
-  | { readonly task: 'lock'; readonly path: string }
+  | { readonly task: 'lock' }
 
 const uint = z.number().int().nonnegative()
 

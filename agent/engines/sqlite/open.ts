@@ -1,8 +1,6 @@
 import { closeSync, existsSync, openSync, readSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 
-/** How long a writer's lock is waited for. */
-const BUSY_MS = 10_000
 const READONLY = 8
 const CANTOPEN = 14
 const NOT_A_DATABASE = 26
@@ -13,16 +11,16 @@ const MAGIC = Buffer.from('SQLite format 3\0')
  * made (and taken away again at the end, which only a writer does); one whose last writer was killed needs its journal
  * rolled back, which any reader does that may write.
  */
-export function openDatabase(path: string, write: boolean): DatabaseSync {
+export function openDatabase(path: string, write: boolean, busyMs: number): DatabaseSync {
   const header = readHeader(path)
   const walAlone = header?.[18] === 2 && !existsSync(`${path}-wal`)
-  if (write || walAlone) return prepare(new DatabaseSync(path, { timeout: BUSY_MS }))
+  if (write || walAlone) return prepare(new DatabaseSync(path, { timeout: busyMs }))
   try {
-    return prepare(new DatabaseSync(path, { timeout: BUSY_MS, readOnly: true }))
+    return look(prepare(new DatabaseSync(path, { timeout: busyMs, readOnly: true })))
   } catch (error) {
     const code = error instanceof Error && 'errcode' in error ? Number(error.errcode) & 0xff : 0
     if (code !== READONLY && code !== CANTOPEN) throw error
-    return prepare(new DatabaseSync(path, { timeout: BUSY_MS }))
+    return prepare(new DatabaseSync(path, { timeout: busyMs }))
   }
 }
 
@@ -30,6 +28,17 @@ export function openDatabase(path: string, write: boolean): DatabaseSync {
 function prepare(db: DatabaseSync): DatabaseSync {
   try {
     db.exec('pragma trusted_schema = off; pragma cell_size_check = on; pragma mmap_size = 0')
+    return db
+  } catch (error) {
+    db.close()
+    throw error
+  }
+}
+
+/** The first access to the file: here it shows whether reading is enough. */
+function look(db: DatabaseSync): DatabaseSync {
+  try {
+    db.prepare('select 1 from sqlite_schema limit 1').get()
     return db
   } catch (error) {
     db.close()

@@ -30,7 +30,7 @@ export async function preflight(plan: BackupPlan<SqliteConfig> | RestorePlan<Sql
 
 async function beforeBackup(plan: BackupPlan<SqliteConfig>, run: Run): Promise<Finding[]> {
   const file = await realpath(plan.config.path)
-  const helper = new Helper(run, { task: 'pin', path: file, integrity: 'off' })
+  const helper = new Helper(run, { task: 'pin', path: file, integrity: 'off', busyMs: plan.config.busy_timeout_ms })
   try {
     const { wal } = await helper.pinned()
     await helper.release()

@@ -26,9 +26,9 @@ export async function restore(plan: RestorePlan<SqliteConfig>, source: BackupSou
       if (name.startsWith(prefix)) await rm(path.join(target.folder, name), { force: true })
     const staged = path.join(target.folder, prefix + randomBase32(10))
     try {
-      await write(staged, target, info, source, run)
+      await write(staged, target, info, source, plan.config, run)
       run.signal.throwIfAborted()
-      await place(staged, target, run)
+      await place(staged, target, plan.config, run)
     } finally {
       for (const suffix of ['', ...SIDECARS]) await rm(staged + suffix, { force: true })
     }
@@ -39,7 +39,14 @@ export async function restore(plan: RestorePlan<SqliteConfig>, source: BackupSou
 }
 
 /** Writes, checks, and gives it the owner and mode of what it replaces, else of what was backed up. */
-async function write(staged: string, target: Target, info: ArtifactInfo, source: BackupSource, run: Run): Promise<void> {
+async function write(
+  staged: string,
+  target: Target,
+  info: ArtifactInfo,
+  source: BackupSource,
+  config: SqliteConfig,
+  run: Run,
+): Promise<void> {
   run.progress({ phase: 'writing', totalBytes: info.bytes })
   const handle = await open(staged, 'wx', 0o600)
   try {
@@ -52,13 +59,13 @@ async function write(staged: string, target: Target, info: ArtifactInfo, source:
   } finally {
     await handle.close()
   }
-  await verify(staged, source, run)
+  await verify(staged, source, config, run)
   await giveOwner(staged, target, info, run)
 }
 
-async function verify(staged: string, source: BackupSource, run: Run): Promise<void> {
+async function verify(staged: string, source: BackupSource, config: SqliteConfig, run: Run): Promise<void> {
   run.progress({ phase: 'checking' })
-  const { problems } = await countFile(staged, 'quick', run)
+  const { problems } = await countFile(staged, { ...config, integrity_check: 'quick' }, run)
   // one that was damaged when it was backed up is still what its owner asks for
   if (problems.length === 0 || source.fingerprint.facts.integrity === 'failed') return
   throw new HoldfastError('source_corrupt', `the restored database is damaged: ${problems[0]?.slice(0, 500)}`, {
@@ -85,8 +92,8 @@ async function giveOwner(staged: string, target: Target, info: ArtifactInfo, run
   await chmod(staged, (target.current?.mode ?? number('mode', 0o7777) ?? 0o600) & 0o777)
 }
 
-async function place(staged: string, target: Target, run: Run): Promise<void> {
-  if (target.current || target.sidecars.length > 0) return swap(staged, target, run)
+async function place(staged: string, target: Target, config: SqliteConfig, run: Run): Promise<void> {
+  if (target.current || target.sidecars.length > 0) return swap(staged, target, config, run)
   run.fenced()
   try {
     // unlike rename, this does not replace what has appeared meanwhile

@@ -1,4 +1,4 @@
-import { constants } from 'node:fs'
+import { type BigIntStats, constants } from 'node:fs'
 import { copyFile, type FileHandle, open, rm, stat } from 'node:fs/promises'
 import path from 'node:path'
 import { HoldfastError } from '../../../shared/errors.ts'
@@ -26,7 +26,8 @@ export interface Snapshot {
 /** docs/decisions/sqlite-snapshots.md says why it is done like this. */
 export async function takeSnapshot(file: string, config: SqliteConfig, run: Run): Promise<Snapshot> {
   const opened: FileHandle[] = []
-  const helper = new Helper(run, { task: 'pin', path: file, integrity: config.integrity_check })
+  const before = await stat(file, { bigint: true })
+  const helper = new Helper(run, { task: 'pin', path: file, integrity: config.integrity_check, busyMs: config.busy_timeout_ms })
   const close = async () => {
     await helper.end()
     for (const handle of opened.splice(0)) await handle.close()
@@ -39,6 +40,7 @@ export async function takeSnapshot(file: string, config: SqliteConfig, run: Run)
   try {
     const pinned = await helper.pinned()
     const database = await openRaw(file)
+    await requireSame(file, before, database)
     const wal = pinned.wal?.frames ? await WalPages.open(await openRaw(`${file}-wal`), { ...pinned, wal: pinned.wal }) : null
     const live: Snapshot = { pinned, database, wal, counted: () => helper.count(), release: () => helper.release(), close }
     return pinned.wal ? live : await withoutLog(file, live, config, run)
@@ -68,7 +70,7 @@ async function withoutLog(file: string, live: Snapshot, config: SqliteConfig, ru
     await database.close()
     await rm(copy, { force: true })
   }
-  const counted = () => countFile(copy, config.integrity_check, run)
+  const counted = () => countFile(copy, config, run)
   return { pinned: live.pinned, database, wal: null, counted, release: async () => undefined, close }
 }
 
@@ -84,9 +86,9 @@ async function copied(file: string, copy: string): Promise<boolean> {
   }
 }
 
-/** The file that was opened raw has to be the one that the snapshot is of. */
-export async function requireSameFile(file: string, snapshot: Snapshot): Promise<void> {
-  const [named, opened] = [await stat(file, { bigint: true }), await snapshot.database.stat({ bigint: true })]
-  if (named.ino === opened.ino && named.dev === opened.dev) return
+/** What was opened raw has to be what the snapshot is of: some programs write a new file and rename it. */
+async function requireSame(file: string, before: BigIntStats, database: FileHandle): Promise<void> {
+  const [opened, after] = [await database.stat({ bigint: true }), await stat(file, { bigint: true })]
+  if ([opened, after].every(({ dev, ino }) => dev === before.dev && ino === before.ino)) return
   throw new HoldfastError('source_changed', `${file} was replaced by another file`, { hint: 'Run the backup again.' })
 }

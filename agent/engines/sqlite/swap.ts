@@ -1,7 +1,7 @@
 import { readdir, readlink, rename, rm, stat } from 'node:fs/promises'
 import { HoldfastError, isHoldfastError } from '../../../shared/errors.ts'
 import type { Run } from '../engine.ts'
-import { SIDECARS } from './config.ts'
+import { SIDECARS, type SqliteConfig } from './config.ts'
 import { Helper } from './helper.ts'
 import { syncFolder } from './restore.ts'
 import type { Target } from './target.ts'
@@ -10,8 +10,8 @@ import type { Target } from './target.ts'
  * Puts the new file in the place of a database that is there. Its log has to go first: SQLite would play it into the new
  * one. So the old one is locked as a whole, with its log emptied into it, from before that until after the swap.
  */
-export async function swap(staged: string, target: Target, run: Run): Promise<void> {
-  const helper = target.current ? await lockOut(target, run) : null
+export async function swap(staged: string, target: Target, config: SqliteConfig, run: Run): Promise<void> {
+  const helper = target.current ? await lockOut(target, config, run) : null
   try {
     await refuseUsers(target, helper?.pid ?? null)
     run.signal.throwIfAborted()
@@ -45,8 +45,8 @@ async function moveAway(from: string, to: string): Promise<boolean> {
 }
 
 /** Null when SQLite cannot open what is there: a damaged database is often why one restores. */
-async function lockOut(target: Target, run: Run): Promise<Helper | null> {
-  const helper = new Helper(run, { task: 'lock', path: target.path })
+async function lockOut(target: Target, config: SqliteConfig, run: Run): Promise<Helper | null> {
+  const helper = new Helper(run, { task: 'lock', path: target.path, busyMs: config.busy_timeout_ms })
   try {
     await helper.locked()
     return helper
