@@ -115,14 +115,17 @@ export interface Challenge {
  * server's certificate because of its times.
  */
 export async function challengeAgent(deps: IdentityDeps, request: { chainPem: string; clock: Date }): Promise<Challenge> {
-  const presented = await presentedByChain(deps, request.chainPem)
   const offsetMs = request.clock.getTime() - deps.clock.now().getTime()
+  const offset_seconds = Math.round(offsetMs / 1000)
+  if (request.chainPem === '') {
+    // a host that is not enrolled yet: it is told the time, and nothing else
+    if (isSkewed(offsetMs)) deps.log.warn({ offset_seconds }, 'suspected clock skew: the clock of a host that enrols differs')
+    return { nonce: Buffer.alloc(0) }
+  }
+  const presented = await presentedByChain(deps, request.chainPem)
   if (isSkewed(offsetMs)) {
     await noteClockOffset(deps.catalog.db, presented.agentId, Math.round(offsetMs))
-    deps.log.warn(
-      { agent: presented.agentName, offset_seconds: Math.round(offsetMs / 1000) },
-      'suspected clock skew: an agent whose clock differs came for a late renewal',
-    )
+    deps.log.warn({ agent: presented.agentName, offset_seconds }, 'suspected clock skew: the clock of an agent differs')
   }
   const nonce = randomBytes(32)
   const now = deps.clock.now()

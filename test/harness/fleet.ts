@@ -65,7 +65,9 @@ export interface TestPlane {
   readonly enrolment: string
 }
 
-export type PlaneOptions = Partial<Pick<FleetServersOptions, 'settings' | 'handler' | 'objects' | 'policy' | 'catalog'>>
+export type PlaneOptions = Partial<
+  Pick<FleetServersOptions, 'settings' | 'handler' | 'objects' | 'policy' | 'catalog' | 'listen'>
+>
 
 /**
  * An authority, an embedded catalog and any number of control planes on it, on free ports of 127.0.0.1. `clock` is the control

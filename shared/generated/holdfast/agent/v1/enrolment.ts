@@ -54,7 +54,7 @@ export interface ChallengeRequest {
   chainPem: string;
   /**
    * Unix seconds by the agent's clock. Also called by an agent that cannot accept the server's certificate
-   * because of its times, so that both sides name the difference.
+   * because of its times, so that both sides name the difference; with an empty chain while it enrols: the nonce is empty then.
    */
   clockSeconds: bigint;
 }
