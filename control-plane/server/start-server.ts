@@ -15,8 +15,10 @@ import { isFinished } from '../domain/job.ts'
 import { type Fleet, openFleet } from '../fleet/authority.ts'
 import { type FleetServers, startFleetServers } from '../fleet/servers.ts'
 import { openKeyring } from '../keys/keyring/keyring.ts'
+import { createMetrics } from '../metrics/metrics.ts'
 import { type LocalServer, startLocalServer } from '../storage/local-server.ts'
 import { Targets } from '../storage/targets.ts'
+import { INSTANCE_DEAD_MS } from '../usecases/agent-operations.ts'
 import { ensureAdminKey, keyRing } from '../usecases/api-keys.ts'
 import type { ControlPlane } from '../usecases/control-plane.ts'
 import { AgentSessions } from '../usecases/handle-session.ts'
@@ -212,6 +214,7 @@ async function listenApi(
 ): Promise<string> {
   const { cp } = of
   const deps = { catalog: cp.catalog, clock: cp.clock }
+  const metrics = createMetrics({ ...deps, version: SERVER_VERSION, deadAfterMs: INSTANCE_DEAD_MS })
   const api = await createApi({
     operations: of.operations,
     keys: keyRing(deps),
@@ -223,9 +226,7 @@ async function listenApi(
     ready: async () => {
       await cp.catalog.transaction(async () => undefined)
     },
-    metrics: async () => {
-      throw new HoldfastError('not_supported', 'metrics are not served yet')
-    },
+    metrics: () => metrics.read(),
     whoScrapes: options.metricsFor,
     tls: options.listen.tls,
   })
