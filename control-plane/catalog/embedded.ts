@@ -1,17 +1,18 @@
 import { closeSync, existsSync, fsyncSync, openSync } from 'node:fs'
-import { mkdir, open, rename, rm, unlink } from 'node:fs/promises'
+import { mkdir, rename, rm, unlink } from 'node:fs/promises'
 import path from 'node:path'
 import { PGlite } from '@electric-sql/pglite'
 import { NodeFS } from '@electric-sql/pglite/nodefs'
 import { sql } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/pglite'
+import { syncFolder, writeDurably } from '../../shared/durable-file.ts'
 import { asHoldfastError, HoldfastError, isHoldfastError } from '../../shared/errors.ts'
 import type { Catalog, Db } from './catalog.ts'
 import { lockFolder } from './folder-lock.ts'
 import { migrateCatalog } from './migrate.ts'
 import * as schema from './schema/schema.ts'
 import { catalogError, notifyIn, rowsOf } from './sql.ts'
-import { fsyncFolder, fsyncTree } from './sync.ts'
+import { syncTree } from './sync.ts'
 
 /**
  * PGlite on a folder: `lock`, `pgdata/` and, while it is open, `in-use`. Made exclusive and durable, which it is not by
@@ -27,14 +28,14 @@ export async function openEmbedded(folder: string): Promise<Catalog> {
     const inUse = path.join(folder, 'in-use')
     const unclean = existsSync(inUse)
     if (!existsSync(data)) await initialise(folder, data)
-    await touchSynced(inUse)
+    await writeDurably(inUse, '')
     client = await start(data)
     const db = drizzle(client, { schema }) as unknown as Db
     if (unclean) await readEverything(db)
     await migrateCatalog(db)
     return catalogOn(client, db, async () => {
       await unlink(inUse)
-      await fsyncFolder(folder)
+      await syncFolder(folder)
       lock.release()
     })
   } catch (error) {
@@ -50,9 +51,9 @@ async function initialise(folder: string, data: string): Promise<void> {
   await rm(draft, { recursive: true, force: true })
   await (await start(draft)).close()
   // initdb wrote in memory and the files were copied: nothing of that was synced
-  await fsyncTree(draft)
+  await syncTree(draft)
   await rename(draft, data)
-  await fsyncFolder(folder)
+  await syncFolder(folder)
 }
 
 async function start(data: string): Promise<PGlite> {
@@ -127,13 +128,6 @@ async function readEverything(db: Db): Promise<void> {
     sql`select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname in ('public', 'holdfast_schema')`,
   )
   for (const { name } of tables) await db.execute(sql.raw(`select count(t) from ${name} t`))
-}
-
-async function touchSynced(file: string): Promise<void> {
-  const handle = await open(file, 'w', 0o600)
-  await handle.sync()
-  await handle.close()
-  await fsyncFolder(path.dirname(file))
 }
 
 function damaged(folder: string, error: unknown): HoldfastError {

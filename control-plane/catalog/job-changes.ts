@@ -39,7 +39,7 @@ export async function applyEvent(
 ): Promise<JobRow> {
   const before = await lockJob(tx, by, jobId)
   const [last] = await tx.select().from(jobAttempts).where(ofAttempt(jobId, before.attempt))
-  const was = toDomain(before, last?.endConfirmed ?? true)
+  const was = toDomain(before, last?.endConfirmed ?? before.attempt === 0)
   const next = transition(was, event)
   const changed = next.state !== was.state || next.attempt !== was.attempt || next.cancelRequested !== was.cancelRequested
   if (last && next.attempt === was.attempt) await recordAttempt(tx, before, was, next, now, extras)

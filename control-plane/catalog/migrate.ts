@@ -7,6 +7,11 @@ import { rowsOf } from './sql.ts'
 
 const migrationsFolder = path.join(import.meta.dirname, 'migrations')
 
+/** Hashes of this program's migrations, in order: what its schema is. */
+export function knownMigrations(): string[] {
+  return readMigrationFiles({ migrationsFolder }).map((migration) => migration.hash)
+}
+
 /**
  * Brings the schema to this program's. All or nothing: one transaction, so a start that is killed half-way leaves the
  * earlier schema. The advisory lock makes a second starter wait and then find nothing to do. A schema that holds a

@@ -1,6 +1,8 @@
 import { asc, eq, sql } from 'drizzle-orm'
+import type { z } from 'zod'
 import { HoldfastError } from '../../shared/errors.ts'
 import { requireName } from '../../shared/ids.ts'
+import { policySchema } from '../domain/policy.ts'
 import type { Db } from './catalog.ts'
 import { CHANNELS } from './channels.ts'
 import { type occurrences, policies, targets } from './schema/schema.ts'
@@ -20,8 +22,9 @@ export async function getPolicy(db: Db, name: string): Promise<PolicyRow> {
   return row
 }
 
-/** `spec` as domain/policy.ts resolved it. Each change counts the revision up. */
-export async function putPolicy(db: Db, name: string, spec: Record<string, unknown>, now: Date): Promise<PolicyRow> {
+/** Kept with units resolved. Each change counts the revision up. */
+export async function putPolicy(db: Db, name: string, policy: z.input<typeof policySchema>, now: Date): Promise<PolicyRow> {
+  const spec = policySchema.parse(policy)
   return await db.transaction(async (tx) => {
     const [row] = await tx
       .insert(policies)

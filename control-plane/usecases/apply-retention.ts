@@ -26,6 +26,7 @@ export interface SourcePlan {
  * selects are not in it, and lose nothing.
  */
 export async function planCleanup(db: Db, now: Date): Promise<SourcePlan[]> {
+  // a policy that cannot be read stops everything: it may be the one that keeps what others would remove
   const policies = (await listPolicies(db)).map((row) => policySchema.parse(row.spec)).filter((policy) => policy.retention)
   if (policies.length === 0) return []
   const plans: SourcePlan[] = []

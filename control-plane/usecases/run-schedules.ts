@@ -24,7 +24,11 @@ export interface ScheduleDeps {
 export async function runDueSchedules(deps: ScheduleDeps, now: Date): Promise<number> {
   const { db } = deps.catalog
   const rows = await listPolicies(db)
-  const policies = rows.map((row) => ({ row, policy: policySchema.parse(row.spec) }))
+  const policies = rows.flatMap((row) => {
+    const { data: policy, error } = policySchema.safeParse(row.spec)
+    if (error) deps.log.error({ policy: row.name, err: error }, 'a policy cannot be read: its schedule does not run')
+    return policy ? [{ row, policy }] : []
+  })
   if (!policies.some(({ policy }) => policy.schedule)) return 0
   const sources = await listSources(db, { present: true })
   const decided = await lastDecided(db)

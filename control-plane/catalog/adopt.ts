@@ -1,0 +1,135 @@
+import { and, eq, inArray, sql } from 'drizzle-orm'
+import { randomBase32 } from '../../shared/ids.ts'
+import type { Manifest } from '../../shared/manifest/manifest.ts'
+import { setLeans } from './backups.ts'
+import type { Db } from './catalog.ts'
+import { agents, backups, copies, objects, sources } from './schema/schema.ts'
+
+/** A manifest found on a target, its signatures checked by the caller. */
+export interface FoundManifest {
+  readonly manifest: Manifest
+  /** As stored. */
+  readonly bytes: Buffer
+  readonly sha256: Buffer
+  readonly target: string
+}
+
+/**
+ * Believes a manifest: its backup is good, whatever the catalog said, unless it was marked for removal. Not valid yet: that is for
+ * a validation to say. May be repeated, also for a second target. Leans come after all manifests are in (`adoptLeans`).
+ */
+export async function adoptBackup(db: Db, found: FoundManifest): Promise<void> {
+  const { facts, commit } = found.manifest
+  await db.transaction(async (tx) => {
+    const sourceId = await sourceOf(tx, facts, new Date(commit.committed_at))
+    const said = {
+      type: facts.type,
+      sizeBytes: facts.read_bytes,
+      storedBytes: facts.stored_bytes,
+      totalCount: facts.total_count,
+      sequence: commit.sequence,
+      attempt: facts.attempt,
+      manifest: found.bytes,
+      manifestSha256: found.sha256,
+      committedAt: new Date(commit.committed_at),
+      recipients: facts.recipients,
+    }
+    await tx
+      .insert(backups)
+      .values({
+        ...said,
+        id: facts.id,
+        sourceId,
+        host: facts.host,
+        source: facts.source,
+        engine: facts.engine,
+        status: 'good',
+        target: found.target,
+        createdAt: timeOf(facts.id),
+        finishedAt: said.committedAt,
+      })
+      .onConflictDoUpdate({
+        target: backups.id,
+        set: {
+          ...said,
+          status: sql`case when ${backups.status} in ('running', 'failed') then 'good' else ${backups.status} end`,
+          finishedAt: sql`coalesce(${backups.finishedAt}, excluded.finished_at)`,
+        },
+      })
+    await tx
+      .insert(copies)
+      .values({ backupId: facts.id, target: found.target, state: 'good', goodAt: said.committedAt })
+      .onConflictDoUpdate({
+        target: [copies.backupId, copies.target],
+        set: { state: 'good', goodAt: said.committedAt },
+        setWhere: eq(copies.state, 'writing'),
+      })
+    await adoptObjects(tx, found)
+    await tx
+      .update(sources)
+      .set({ sequence: sql`greatest(${sources.sequence}, ${commit.sequence}::int)` })
+      .where(eq(sources.id, sourceId))
+  })
+}
+
+async function adoptObjects(tx: Db, { manifest: { facts, commit } }: FoundManifest): Promise<void> {
+  const committedAt = new Date(commit.committed_at)
+  const rows = facts.objects.map((object) => ({
+    backupId: facts.id,
+    name: object.name,
+    attempt: facts.attempt,
+    size: object.size,
+    sha256: Buffer.from(object.sha256, 'hex'),
+    addressExpiresAt: committedAt,
+    confirmedAt: committedAt,
+  }))
+  for (let from = 0; from < rows.length; from += 5000)
+    await tx
+      .insert(objects)
+      .values(rows.slice(from, from + 5000))
+      .onConflictDoNothing()
+}
+
+/** Of a source that no agent has reported, the host stands as an agent that was replaced: its name is free to join again. */
+async function sourceOf(tx: Db, facts: Manifest['facts'], seenAt: Date): Promise<string> {
+  const named = and(eq(sources.host, facts.host), eq(sources.name, facts.source))
+  const [known] = await tx.select({ id: sources.id }).from(sources).where(named)
+  if (known) return known.id
+  const [agent] = await tx.select({ id: agents.id }).from(agents).where(eq(agents.name, facts.host)).limit(1)
+  const agentId = agent?.id ?? `a${randomBase32(15)}`
+  if (!agent) {
+    const row = {
+      id: agentId,
+      name: facts.host,
+      state: 'replaced',
+      stateReason: 'known from its backups only',
+      ageRecipient: '',
+    } as const
+    await tx.insert(agents).values({ ...row, createdAt: seenAt })
+  }
+  const id = `s${randomBase32(15)}`
+  const { host, source: name, engine } = facts
+  await tx.insert(sources).values({ id, agentId, host, name, engine, present: false, createdAt: seenAt, lastSeenAt: seenAt })
+  return id
+}
+
+/** What the backup leans on, as its manifest says. Returns the ids that are not there: with any, it cannot be restored and is not valid. */
+export async function adoptLeans(db: Db, { manifest: { facts } }: FoundManifest): Promise<string[]> {
+  const wanted = facts.leans_on.map((lean) => lean.id)
+  return await db.transaction(async (tx) => {
+    const [backup] = await tx.select({ status: backups.status }).from(backups).where(eq(backups.id, facts.id)).for('update')
+    if (backup?.status !== 'good') return []
+    const there = wanted.length === 0 ? [] : await tx.select({ id: backups.id }).from(backups).where(inArray(backups.id, wanted))
+    const known = new Set(there.map((row) => row.id))
+    await setLeans(tx, facts.id, [...known])
+    const missing = wanted.filter((id) => !known.has(id))
+    if (missing.length > 0) await tx.update(backups).set({ valid: false }).where(eq(backups.id, facts.id))
+    return missing
+  })
+}
+
+/** The control plane's time out of `YYYYMMDDTHHMMSSZ-...`. */
+function timeOf(id: string): Date {
+  const [, year, month, day, hour, minute, second] = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z/.exec(id) ?? []
+  return new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`)
+}
