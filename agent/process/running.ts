@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import path from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { HoldfastError } from '../../shared/errors.ts'
 import { withoutSecrets } from './arguments.ts'
-import { endGroup, forgetGroup, killRest, rememberGroup } from './group.ts'
+import { FAMILY_VARIABLE, Family } from './family.ts'
 import type { RunningTool, ToolFailure, ToolOptions } from './tools.ts'
 
 /** How much of standard error is kept: the end, where tools say what went wrong. */
@@ -21,7 +22,7 @@ export interface Running extends RunningTool {
 }
 
 /**
- * Starts a child in a process group of its own and follows it to its end. `args` and `env` are final (arguments.ts).
+ * Starts a child and follows it to its end. `args` and `env` are final (arguments.ts).
  * Standard output has to be read to its end, or the child killed: `done` waits for it.
  */
 export function launch(tool: string, args: string[], env: Record<string, string>, options: ToolOptions): Running {
@@ -31,10 +32,10 @@ export function launch(tool: string, args: string[], env: Record<string, string>
       hint: 'Look the tool up first: what the search path names may change between two calls.',
     })
   }
+  const name = randomUUID()
   const child = spawn(tool, args, {
-    env,
+    env: { ...env, [FAMILY_VARIABLE]: name },
     cwd: options.cwd ?? '/',
-    detached: true,
     shell: false,
     stdio: 'pipe',
     windowsHide: true,
@@ -49,20 +50,17 @@ export function launch(tool: string, args: string[], env: Record<string, string>
   child.stdin.on('error', () => undefined)
   child.stdout.on('error', () => undefined)
   const stderr = () => withoutSecrets(tail(), options.env)
-  const group = child.pid
-  if (group !== undefined) rememberGroup(group)
-  const ended = follow(child, exited, closed).finally(() => {
-    if (group !== undefined) forgetGroup(group)
-  })
+  const family = new Family(child, name, exited)
+  const ended = follow(family, exited, closed)
   const stop = async (reason?: unknown) => {
-    if (group !== undefined) await endGroup(group, exited, options.graceMs ?? GRACE_MS)
+    await family.end(options.graceMs ?? GRACE_MS)
     child.stdout.destroy(reason instanceof Error ? reason : undefined)
   }
   const done = settle(tool, ended, stop, stderr, options)
   // a caller may look at `done` only after it has read everything; until then a failure is no unhandled one
   done.catch(() => undefined)
   return {
-    pid: group ?? -1,
+    pid: child.pid ?? -1,
     stdin: child.stdin as Writable,
     stdout: child.stdout as Readable,
     done,
@@ -74,10 +72,10 @@ export function launch(tool: string, args: string[], env: Record<string, string>
   }
 }
 
-async function follow(child: ChildProcess, exited: Promise<Exit>, closed: Promise<void>): Promise<Exit> {
+async function follow(family: Family, exited: Promise<Exit>, closed: Promise<void>): Promise<Exit> {
   const exit = await exited
-  // what the tool left behind in its group would go on with our data, and hold our pipes open
-  if (child.pid !== undefined) await killRest(child.pid)
+  // what the tool left behind would go on with our data, and hold our pipes open
+  await family.endRest()
   await closed
   return exit
 }

@@ -69,7 +69,19 @@ test('the environment is made from nothing', async () => {
     LANG: 'C.UTF-8',
     TZ: 'UTC',
     PGPASSWORD: 'hunter22',
+    HOLDFAST_TOOL: expect.stringMatching(/^[0-9a-f-]{36}$/),
   })
+})
+
+test('tools stay in the process group of the job, and end with it when it is killed', async () => {
+  const { stdout } = await tools.run('/bin/ps', ['-A', '-o', 'pid=,pgid=,comm='], { signal: never })
+  const rows = stdout
+    .toString()
+    .trim()
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/))
+  const group = (matches: (row: string[]) => boolean) => rows.filter(matches).map((row) => row[1])
+  expect(group((row) => row[2] === 'ps')).toContain(group((row) => row[0] === String(process.pid))[0])
 })
 
 test('a failure carries the status and the last 4 KiB of standard error, without the secrets the tool was given', async () => {
@@ -95,7 +107,7 @@ function recorder() {
   return { seen, map: (failure: unknown) => (seen.push(failure), new Error('mine')) }
 }
 
-test('abort: SIGTERM, after the grace SIGKILL, and the whole group is gone before it throws', async () => {
+test('abort: SIGTERM, after the grace SIGKILL, and all that it started is gone before it throws', async () => {
   const stop = new AbortController()
   const code = `
     process.on('SIGTERM', () => {})
@@ -114,7 +126,7 @@ test('abort: SIGTERM, after the grace SIGKILL, and the whole group is gone befor
   expect(pids.map(alive)).toEqual([false, false])
 })
 
-test('what a tool leaves running in its group is ended with it', async () => {
+test('what a tool leaves running is ended with it', async () => {
   const code = `
     const child = require('node:child_process').spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { stdio: 'inherit' })
     process.stdout.write(String(child.pid), () => process.exit(0))`

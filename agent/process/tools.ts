@@ -2,7 +2,8 @@ import type { Readable, Writable } from 'node:stream'
 
 /**
  * The only way to a child process. No shell, absolute paths, an environment made from nothing (PATH, LANG=C.UTF-8, TZ=UTC
- * and what is given), no argument of foreign origin may begin with a hyphen.
+ * what is given, and HOLDFAST_TOOL: family.ts), no argument of foreign origin may begin with a hyphen. Tools stay in the process
+ * group of the job.
  */
 export interface Tools {
   /** Absolute path of a tool: in `folders` first, then on PATH. Throws `tool_missing` naming it. */
