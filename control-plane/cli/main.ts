@@ -1,7 +1,7 @@
 import process from 'node:process'
 import { createInterface } from 'node:readline/promises'
-import manifest from '../../package.json' with { type: 'json' }
 import { systemClock } from '../../shared/clock.ts'
+import { SERVER_VERSION } from '../version.ts'
 import type { Io } from './io.ts'
 import { runCommandLine } from './program.ts'
 
@@ -31,4 +31,4 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(0)
 })
 
-process.exitCode = await runCommandLine({ io, version: manifest.version }, process.argv.slice(2))
+process.exitCode = await runCommandLine({ io, version: SERVER_VERSION }, process.argv.slice(2))

@@ -10,6 +10,7 @@ import { runCommand } from '../../test/harness/commands.ts'
 import { type FakeApi, fakeApi, KEYS } from '../api/testing/fake-api.ts'
 import type { FakeOperations } from '../api/testing/fake-operations.ts'
 import { BACKUP, backup, JOB, job } from '../api/testing/fake-operations.ts'
+import { serverCommand } from '../server/command.ts'
 import type { Io } from './io.ts'
 import { createProgram } from './program.ts'
 import { run } from './testing.ts'
@@ -46,7 +47,8 @@ describe('the command line itself', () => {
       command.configureHelp({ helpWidth: 100 }).helpInformation(),
       ...command.commands.flatMap(texts),
     ]
-    await expect(texts(program).join('\n---\n\n')).toMatchFileSnapshot('help.txt')
+    const server = serverCommand('0.1.0', async () => undefined)
+    await expect([...texts(program), ...texts(server)].join('\n---\n\n')).toMatchFileSnapshot('help.txt')
   })
 
   test.each([
@@ -352,6 +354,19 @@ describe('jobs and the rest of the fleet', () => {
     const sent = JSON.stringify(api?.operations.calls)
     expect(sent).toContain(/# public key: (age1\w+)/.exec(answer.out)?.[1])
     expect(sent).not.toContain('AGE-SECRET-KEY')
+  })
+
+  test('the first recovery identity is made without a control plane', async () => {
+    const answer = await run(null, ['keys', 'new-recovery', '--first'], { cwd: folder })
+    expect(answer.status).toBe(0)
+    expect(answer.out).toMatch(/^AGE-SECRET-KEY-1/m)
+    expect(answer.err).toContain(/# public key: (age1\w+)/.exec(answer.out)?.[1])
+    expect(JSON.parse((await run(null, ['keys', 'new-recovery', '--first', '--format', 'json'])).out)).toHaveProperty('recipient')
+  })
+
+  test('a keyring for several control planes is made once and never replaced', async () => {
+    expect((await run(null, ['keys', 'new-keyring', 'k'], { cwd: folder })).status).toBe(0)
+    expect((await run(null, ['keys', 'new-keyring', 'k'], { cwd: folder })).status).toBe(1)
   })
 
   test('apply and diff send the fleet file, and say what changes', async () => {

@@ -57,7 +57,7 @@ export function createProgram({ io, version, finish }: ProgramOptions): Command 
   jobCommands(program, run)
   fleetCommands(program, run)
   agentCommands(program, run)
-  accessCommands(program, run)
+  accessCommands(program, run, { io, finish })
   completionCommand(program, io, finish)
   return program
 }

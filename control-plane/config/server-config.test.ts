@@ -28,9 +28,9 @@ test('without a file everything has a default, and nothing listens beyond the lo
       objects: { host: '127.0.0.1', port: 7445 },
     },
     tls: null,
-    targets: {},
-    defaultTarget: null,
-    keyringPath: '/base/data/keyring',
+    targets: { primary: { kind: 'local', path: '/base/data/store' } },
+    defaultTarget: 'primary',
+    keyring: { path: '/base/data/keyring', shared: false },
     recoveryRecipients: [],
     parallelJobs: 50,
     parallelJobsPerAgent: 2,
@@ -60,6 +60,7 @@ recovery_recipients: [ age1qyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqszqgpqyqs3
     tls: { cert: 'CERT' },
     targets: { primary: { bucket: 'acme-backups' } },
     defaultTarget: 'secondary',
+    keyring: { path: '/run/secrets/keyring', shared: true },
     whoScrapes: 'viewer',
   })
   expect(config.tls?.key.reveal()).toBe('KEY')
@@ -91,6 +92,7 @@ test.each([
   ['{}', { HOLDFAST_PARALLEL_JOBS: 'many' }, 'parallel_jobs'],
   ['default_target: nothing', {}, 'nothing'],
   ['catalog: mysql://x', {}, 'catalog'],
+  ['catalog: postgres://x\nkeys: { path: /k }', {}, 'no target is configured'],
 ])('what is not understood is refused by name: %s %j', async (yaml, environment, named) => {
   await expect(load(yaml, environment as Record<string, string>)).rejects.toMatchObject({
     code: 'invalid_config',

@@ -24,9 +24,8 @@ export interface ServerConfig {
   readonly listen: { readonly api: Endpoint; readonly agents: Endpoint; readonly enrolment: Endpoint; readonly objects: Endpoint }
   readonly tls: { readonly cert: string; readonly key: Secret } | null
   readonly targets: Readonly<Record<string, TargetConfig>>
-  /** Null when there is no target yet. */
-  readonly defaultTarget: string | null
-  readonly keyringPath: string
+  readonly defaultTarget: string
+  readonly keyring: { readonly path: string; readonly shared: boolean }
   readonly recoveryRecipients: readonly string[]
   readonly parallelJobs: number
   readonly parallelJobsPerAgent: number
@@ -113,7 +112,11 @@ async function compile(file: ServerFile, cwd: string): Promise<ServerConfig> {
     file.catalog === 'embedded'
       ? { kind: 'embedded', folder: path.join(home, 'catalog') }
       : { kind: 'postgres', url: new Secret(file.catalog) }
-  if (catalog.kind === 'postgres') refuseOneNodesDisk(file)
+  const shared = catalog.kind === 'postgres'
+  if (shared) refuseOneNodesDisk(file)
+  // the quickstart's own layout, for who has named no target yet
+  const named = Object.keys(file.targets).length > 0
+  const targets = named || shared ? file.targets : { primary: { kind: 'local' as const, path: path.join(home, 'store') } }
   const { tls } = file.listen
   const listen = endpoints(file.listen)
   return {
@@ -124,9 +127,9 @@ async function compile(file: ServerFile, cwd: string): Promise<ServerConfig> {
     tls: tls
       ? { cert: await readText(tls.cert, 'the certificate'), key: new Secret(await readText(tls.key, 'the private key')) }
       : null,
-    targets: file.targets,
-    defaultTarget: defaultTarget(file),
-    keyringPath: file.keys.path ?? path.join(home, 'keyring'),
+    targets,
+    defaultTarget: defaultTarget(file, Object.keys(targets)),
+    keyring: { path: file.keys.path ?? path.join(home, 'keyring'), shared },
     recoveryRecipients: file.recovery_recipients,
     parallelJobs: file.parallel_jobs,
     parallelJobsPerAgent: file.parallel_jobs_per_agent,
@@ -150,9 +153,14 @@ function refuseOneNodesDisk(file: ServerFile): void {
   }
 }
 
-function defaultTarget(file: ServerFile): string | null {
-  const names = Object.keys(file.targets)
-  if (file.default_target === undefined) return names[0] ?? null
+function defaultTarget(file: ServerFile, names: readonly string[]): string {
+  const [first] = names
+  if (first === undefined) {
+    throw new HoldfastError('invalid_config', 'no target is configured, so that no backup could be stored', {
+      hint: 'Name one under targets, for example primary: { kind: s3, bucket: acme-backups, region: eu-central-1 }.',
+    })
+  }
+  if (file.default_target === undefined) return first
   if (names.includes(file.default_target)) return file.default_target
   throw new HoldfastError('invalid_config', `default_target ${file.default_target} is not one of the targets`, {
     hint: 'Name one of the targets that are configured.',

@@ -113,7 +113,7 @@ async function openRecord(
 async function createFleet(catalog: Catalog, keyService: KeyService, recipients: readonly string[], options: FleetOptions) {
   if (recipients.length === 0) {
     throw new HoldfastError('invalid_config', 'a new fleet needs a recovery recipient', {
-      hint: 'Make one with `holdfast keys new-recovery`, keep the identity offline and put its public key under recovery_recipients.',
+      hint: 'Make one with `holdfast keys new-recovery --first`, keep the identity offline and put its public key under recovery_recipients.',
     })
   }
   const now = options.clock.now()

@@ -1,18 +1,24 @@
+import { existsSync } from 'node:fs'
+import path from 'node:path'
 import { type Command, Option } from 'commander'
+import { newAgeIdentity, recipientOf } from '../../../shared/age/age.ts'
+import { HoldfastError } from '../../../shared/errors.ts'
 import { EXIT, type ExitStatus } from '../../../shared/exit-status.ts'
 import type { ApiKeyView, AuditCheckView, AuditView, NewApiKeyView } from '../../api/schemas/access.ts'
 import type { FleetKeysView } from '../../api/schemas/system.ts'
 import { newRecoveryIdentity } from '../../fleet/recovery-identity.ts'
-import { type Cli, remote } from '../cli.ts'
+import { openKeyring } from '../../keys/keyring/keyring.ts'
+import { type Cli, type CommonOptions, type Finish, remote } from '../cli.ts'
 import { confirm } from '../confirm.ts'
+import type { Io } from '../io.ts'
 import { listAll } from '../list-all.ts'
-import { printFacts, printJson, printTable } from '../print.ts'
+import { type Format, printFacts, printJson, printTable } from '../print.ts'
 import type { Run } from '../program.ts'
 import { safe, timeText } from '../text.ts'
 import { seconds } from './agents.ts'
 import { collect, positiveInteger } from './create.ts'
 
-export function accessCommands(parent: Command, run: Run): void {
+export function accessCommands(parent: Command, run: Run, { io, finish }: { io: Io; finish: Finish }): void {
   const keys = remote(parent.command('api-keys')).summary('list, make and revoke the keys of operators').action(run(listKeys))
   remote(keys.command('list')).summary('list the keys').action(run(listKeys))
   remote(keys.command('create'))
@@ -33,7 +39,20 @@ export function accessCommands(parent: Command, run: Run): void {
   remote(fleetKeys.command('new-recovery'))
     .summary('make an identity that opens every backup from now on, to be kept offline')
     .description('Makes it here and prints it, once: redirect it into a file. The control plane learns its public part only.')
-    .action(run(newRecovery))
+    .option('--first', 'before the first start of a control plane, without asking one')
+    .action((options: CommonOptions & { first?: boolean }, command: Command) =>
+      options.first
+        ? firstRecovery(io, command.optsWithGlobals<CommonOptions>().format).then(finish)
+        : run(newRecovery)(options, command),
+    )
+  fleetKeys
+    .command('new-keyring')
+    .summary('make the key file that control planes of one catalog share')
+    .description(
+      "Makes a keyring for keys.path of every control plane's server.yaml. Whoever has it and the catalog opens the fleet's keys.",
+    )
+    .argument('<file>')
+    .action((file: string) => newKeyring(io, file).then(finish))
   remote(parent.command('audit'))
     .summary('show the audit trail, newest first')
     .addOption(new Option('--limit <n>', 'how many').argParser(positiveInteger).default(50))
@@ -115,6 +134,35 @@ async function newRecovery(cli: Cli): Promise<ExitStatus> {
     cli.io.out(identity.file.reveal())
     cli.io.err(`recipient ${identity.recipient}: backups made from now on open with this identity; keep it offline\n`)
   }
+  return EXIT.done
+}
+
+/** A fleet cannot be made without a recovery recipient, so the first identity is older than what it recovers. */
+async function firstRecovery(io: Io, format: Format): Promise<ExitStatus> {
+  const identity = await newAgeIdentity()
+  const recipient = await recipientOf(identity)
+  const lines = [
+    '# Holdfast recovery identity. Keep it offline and away from the backups: it opens all of them.',
+    `# created: ${io.clock.now().toISOString()}`,
+    '# After the first start put a line here: "# verifying key: " and what "holdfast keys" shows.',
+    `# public key: ${recipient}`,
+    identity.reveal(),
+  ]
+  const file = `${lines.join('\n')}\n`
+  if (format === 'json') printJson(io, { recipient, identity_file: file })
+  else {
+    io.out(file)
+    io.err(`Put this into server.yaml:  recovery_recipients: [ ${recipient} ]\n`)
+  }
+  return EXIT.done
+}
+
+async function newKeyring(io: Io, file: string): Promise<ExitStatus> {
+  const full = path.resolve(io.cwd, file)
+  if (existsSync(full))
+    throw new HoldfastError('already_exists', `${full} exists`, { hint: 'Choose another file: a keyring is never replaced.' })
+  await openKeyring(full, { create: true })
+  io.err(`${full} made; give it to every control plane of the catalog, and to nobody else\n`)
   return EXIT.done
 }
 

@@ -1,0 +1,49 @@
+import process from 'node:process'
+import { systemClock } from '../shared/clock.ts'
+import { asHoldfastError } from '../shared/errors.ts'
+import { exitStatusOf } from '../shared/exit-status.ts'
+import { createLogger } from '../shared/log.ts'
+import type { Tree } from './config/environment.ts'
+import { loadServerConfig } from './config/server-config.ts'
+import { serverCommand } from './server/command.ts'
+import { DEFAULT_LIMITS } from './server/options.ts'
+import { startServer } from './server/start-server.ts'
+import { SERVER_VERSION } from './version.ts'
+
+/** `holdfast server`. The composition root of the control plane. */
+
+const stop = new AbortController()
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort())
+
+async function serve(file: string | undefined, over: Tree): Promise<void> {
+  const environment = process.env
+  const config = await loadServerConfig({ file: file ?? environment.HOLDFAST_CONFIG, environment, cwd: process.cwd(), over })
+  const log = createLogger({ level: config.logLevel })
+  const server = await startServer({
+    home: config.home,
+    catalog: config.catalog,
+    listen: { ...config.listen, tls: config.tls ?? undefined },
+    hosts: config.advertise,
+    targets: config.targets,
+    defaultTarget: config.defaultTarget,
+    recoveryRecipients: config.recoveryRecipients,
+    keyring: config.keyring,
+    limits: { ...DEFAULT_LIMITS, parallelJobs: config.parallelJobs, parallelJobsPerAgent: config.parallelJobsPerAgent },
+    metricsFor: config.whoScrapes,
+    clock: systemClock,
+    log,
+  })
+  if (server.adminKey) log.info({ file: 'admin.key', home: config.home }, "the first administrator's key was written")
+  if (!stop.signal.aborted) await new Promise((resolve) => stop.signal.addEventListener('abort', resolve, { once: true }))
+  log.info('stopping')
+  await server.close()
+}
+
+try {
+  await serverCommand(SERVER_VERSION, serve).parseAsync()
+} catch (error) {
+  const failure = asHoldfastError(error)
+  process.stderr.write(`holdfast: ${failure.message}\n${failure.hint ? `  ${failure.hint}\n` : ''}`)
+  if (failure.code === 'internal' && failure.cause instanceof Error) process.stderr.write(`${failure.cause.stack}\n`)
+  process.exitCode = exitStatusOf(failure.code)
+}
