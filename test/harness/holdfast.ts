@@ -1,0 +1,211 @@
+import { mkdir, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { stringify } from 'yaml'
+import { recoveryFile } from '../../control-plane/fleet/recovery-identity.ts'
+import { DEFAULT_LIMITS, type ServerOptions } from '../../control-plane/server/options.ts'
+import { type RunningServer, startServer } from '../../control-plane/server/start-server.ts'
+import { newAgeIdentity, recipientOf } from '../../shared/age/age.ts'
+import { type Clock, systemClock } from '../../shared/clock.ts'
+import { createLogger } from '../../shared/log.ts'
+import { Secret } from '../../shared/secret.ts'
+import type { TargetConfig } from '../../shared/storage/config.ts'
+import { runCommand } from './commands.ts'
+import { type ThrowAwayFolder, throwAwayFolder } from './folders.ts'
+import { Operator } from './operator.ts'
+import { type StartedProcess, startProcess } from './processes.ts'
+import { waitFor } from './wait.ts'
+
+/**
+ * A whole Holdfast for a story: a control plane in this process, on free ports, with real gRPC, HTTPS and a real catalog, and agents
+ * that are the real program, each a process with a home of its own. `await using` takes all of it down.
+ */
+
+const AGENT = fileURLToPath(new URL('../../agent/main.ts', import.meta.url))
+
+export interface HoldfastOptions {
+  /** A local folder, `primary`, unless told. */
+  readonly targets?: Readonly<Record<string, TargetConfig>>
+  readonly clock?: Clock
+  readonly catalog?: ServerOptions['catalog']
+  readonly limits?: Partial<ServerOptions['limits']>
+  readonly fleetSettings?: ServerOptions['fleetSettings']
+  readonly logLevel?: string
+  /** Environment of agents, beside PATH. */
+  readonly agentEnv?: Readonly<Record<string, string>>
+}
+
+export interface TestAgent {
+  readonly name: string
+  readonly home: string
+  readonly process: StartedProcess
+  /** Ends it, as told or at once. */
+  stop(signal?: NodeJS.Signals): Promise<void>
+  /** Starts it again in its home and waits until it is connected. */
+  start(): Promise<void>
+  /** Process ids of the jobs at work. */
+  jobProcesses(): Promise<number[]>
+}
+
+export class TestHoldfast implements AsyncDisposable {
+  readonly folder: ThrowAwayFolder
+  readonly options: HoldfastOptions
+  readonly recovery: { readonly recipient: string; readonly identity: string }
+  server!: RunningServer
+  operator!: Operator
+  readonly agents = new Map<string, TestAgent>()
+  #ports: { api: number; agents: number; enrolment: number; objects: number } = { api: 0, agents: 0, enrolment: 0, objects: 0 }
+  #adminKey = ''
+
+  private constructor(folder: ThrowAwayFolder, options: HoldfastOptions, recovery: TestHoldfast['recovery']) {
+    this.folder = folder
+    this.options = options
+    this.recovery = recovery
+  }
+
+  static async start(options: HoldfastOptions = {}): Promise<TestHoldfast> {
+    const identity = await newAgeIdentity()
+    const recovery = { recipient: await recipientOf(identity), identity: identity.reveal() }
+    const holdfast = new TestHoldfast(await throwAwayFolder(), options, recovery)
+    await holdfast.startServer()
+    return holdfast
+  }
+
+  /** Starts the control plane; again after `stopServer` on the same ports and the same catalog. */
+  async startServer(): Promise<void> {
+    this.server = await startServer(this.#serverOptions())
+    const { api, agents, enrolment, objects } = this.server.ports
+    this.#ports = { api, agents, enrolment, objects: objects ?? 0 }
+    if (this.server.adminKey) this.#adminKey = this.server.adminKey.reveal()
+    this.operator = new Operator(this.server.apiUrl, this.#adminKey)
+  }
+
+  async stopServer(): Promise<void> {
+    await this.server.close()
+  }
+
+  get storeFolder(): string {
+    return path.join(this.folder.path, 'store')
+  }
+
+  /** The text of the recovery file, as the quickstart keeps it. */
+  recoveryFile(): string {
+    const { identity, recipient } = this.recovery
+    return recoveryFile({ identity: new Secret(identity), recipient, fleet: this.server.fleet, now: new Date() }).reveal()
+  }
+
+  /** A host joins with these sources (entries of agent.yaml) and is connected when this resolves. */
+  async addAgent(
+    name: string,
+    config: { sources: Record<string, Record<string, unknown>>; [key: string]: unknown },
+  ): Promise<TestAgent> {
+    const home = path.join(this.folder.path, 'agents', name)
+    await mkdir(home, { recursive: true })
+    const yaml = path.join(this.folder.path, `${name}.yaml`)
+    await writeFile(yaml, stringify(config))
+    const invitation = await this.server.operations.inviteAgent(this.server.operator, {
+      name,
+      valid_seconds: 900,
+      replace: false,
+    })
+    const enrolment = `127.0.0.1:${this.server.ports.enrolment}`
+    const args = [
+      'configure',
+      '--server',
+      invitation.server,
+      '--enrolment-server',
+      enrolment,
+      '--pin',
+      invitation.pin,
+      '--config-path',
+      yaml,
+    ]
+    await runCommand(process.execPath, [...FLAGS, AGENT, '--home', home, ...args], { env: { HOLDFAST_TOKEN: invitation.token } })
+    const agent = new AgentOnHost(this, name, home)
+    this.agents.set(name, agent)
+    await agent.start()
+    return agent
+  }
+
+  /** Waits until the agent is connected and its sources are known. */
+  async connected(name: string): Promise<void> {
+    await waitFor(`agent ${name} to be connected`, async () => {
+      const { items } = await this.server.operations.listAgents(this.server.operator, { all: false }, { limit: 500 })
+      const agent = items.find((candidate) => candidate.name === name)
+      return agent?.connected
+    })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([...this.agents.values()].map((agent) => agent.stop()))
+    await this.server.close()
+    await this.folder.remove()
+  }
+
+  #serverOptions(): ServerOptions {
+    const home = path.join(this.folder.path, 'server')
+    const { options } = this
+    const on = (port: number) => ({ host: '127.0.0.1', port })
+    const shared = options.catalog?.kind === 'postgres'
+    return {
+      home,
+      catalog: options.catalog ?? { kind: 'embedded', folder: path.join(home, 'catalog') },
+      listen: {
+        api: on(this.#ports.api),
+        agents: on(this.#ports.agents),
+        enrolment: on(this.#ports.enrolment),
+        objects: on(this.#ports.objects),
+      },
+      hosts: ['127.0.0.1'],
+      targets: options.targets ?? { primary: { kind: 'local', path: this.storeFolder } },
+      defaultTarget: Object.keys(options.targets ?? {})[0] ?? 'primary',
+      recoveryRecipients: [this.recovery.recipient],
+      keyring: { path: path.join(this.folder.path, 'keyring'), shared },
+      limits: { ...DEFAULT_LIMITS, ...options.limits },
+      metricsFor: 'anyone',
+      fleetSettings: options.fleetSettings,
+      clock: options.clock ?? systemClock,
+      log: createLogger({ level: options.logLevel ?? 'error' }),
+    }
+  }
+}
+
+const FLAGS = ['--disable-warning=ExperimentalWarning']
+
+class AgentOnHost implements TestAgent {
+  readonly name: string
+  readonly home: string
+  readonly #holdfast: TestHoldfast
+  #process: StartedProcess | undefined
+
+  constructor(holdfast: TestHoldfast, name: string, home: string) {
+    this.#holdfast = holdfast
+    this.name = name
+    this.home = home
+  }
+
+  get process(): StartedProcess {
+    if (this.#process) return this.#process
+    throw new Error(`agent ${this.name} was not started`)
+  }
+
+  async start(): Promise<void> {
+    this.#process = await startProcess(process.execPath, [...FLAGS, AGENT, '--home', this.home, 'run'], {
+      env: { ...this.#holdfast.options.agentEnv },
+      ready: (started) => started.output().includes('connected to the control plane'),
+    })
+    await this.#holdfast.connected(this.name)
+  }
+
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    await this.#process?.stop({ signal })
+  }
+
+  async jobProcesses(): Promise<number[]> {
+    const found = await runCommand('pgrep', ['-P', String(this.process.pid), '-f', 'agent/jobs/child.ts']).catch(() => '')
+    return found
+      .split('\n')
+      .filter((line) => line !== '')
+      .map(Number)
+  }
+}
