@@ -48,8 +48,17 @@ export function whatIsMissing(root) {
 function needed(wanted) {
   if (!wanted.optional && !wanted.devOptional) return true
   if (wanted.os === undefined || wanted.cpu === undefined) return false
-  const libc = wanted.libc === undefined || wanted.libc.includes(isGlibc() ? 'glibc' : 'musl')
-  return libc && wanted.os.includes(process.platform) && wanted.cpu.includes(process.arch)
+  const libc = isGlibc() ? 'glibc' : 'musl'
+  return (
+    names(wanted.os, process.platform) &&
+    names(wanted.cpu, process.arch) &&
+    (wanted.libc === undefined || names(wanted.libc, libc))
+  )
+}
+
+/** npm writes one name or a list of them. */
+function names(list, name) {
+  return [list].flat().includes(name)
 }
 
 let glibc

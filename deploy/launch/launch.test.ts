@@ -3,7 +3,7 @@ import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { tryCommand } from '../../test/harness/commands.ts'
 import { type ThrowAwayFolder, throwAwayFolder } from '../../test/harness/folders.ts'
-import { startProcess } from '../../test/harness/processes.ts'
+import { isRunning, startProcess } from '../../test/harness/processes.ts'
 import { waitFor } from '../../test/harness/wait.ts'
 
 const PROGRAM = `
@@ -37,15 +37,6 @@ afterEach(() => project.remove())
 
 const log = () => readFile(at('log'), 'utf8').catch(() => '')
 const isUp = async () => Number(/up (\d+)/.exec(await log())?.[1] ?? 0)
-const alive = (pid: number) => {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
-}
-
 describe('the launchers', () => {
   it('pass the arguments and the exit status on', async () => {
     const odd = ['args', '--', '-x', 'a b', '$(id)', '"']
@@ -68,7 +59,7 @@ describe('the launchers', () => {
     started.kill(signal)
     expect(await started.exited).toEqual({ status: 5, signal: null })
     expect(await log()).toBe(`up ${pid}\n${signal}\n`)
-    expect(alive(pid)).toBe(false)
+    expect(isRunning(pid)).toBe(false)
   })
 
   it('leave no program behind when they are killed', async () => {
@@ -78,7 +69,7 @@ describe('the launchers', () => {
     const pid = await isUp()
     started.kill('SIGKILL')
     await started.exited
-    await waitFor('the program to end', () => !alive(pid))
+    await waitFor('the program to end', () => !isRunning(pid))
     expect(await log()).toContain('SIGTERM')
   })
 
@@ -88,7 +79,7 @@ describe('the launchers', () => {
     const pid = await isUp()
     started.kill('SIGKILL')
     await started.exited
-    await waitFor('the program to end', () => !alive(pid))
+    await waitFor('the program to end', () => !isRunning(pid))
   })
 })
 

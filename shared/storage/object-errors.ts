@@ -4,6 +4,11 @@ import { MAX_OBJECT_BYTES } from './target.ts'
 
 /** Errors about objects that every kind of target says in the same words. */
 
+/** The system's error code (`ENOENT` ...) of a thrown value, if it has one. */
+export function systemCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
+}
+
 /** `what` names the object and, where there are several, the bucket. */
 export function objectMissing(what: string): HoldfastError {
   return new HoldfastError('object_missing', `${what} is not there`, {

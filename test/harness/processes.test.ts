@@ -5,17 +5,8 @@ import { describe, expect, it, vi } from 'vitest'
 import { plainUser, runCommand, tryCommand } from './commands.ts'
 import { throwAwayFolder } from './folders.ts'
 import { freePort } from './ports.ts'
-import { listens, startProcess } from './processes.ts'
+import { isRunning, listens, startProcess } from './processes.ts'
 import { waitFor } from './wait.ts'
-
-const alive = (pid: number) => {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch {
-    return false
-  }
-}
 
 describe('startProcess', () => {
   it('waits until the server is ready and ends its whole process group', async () => {
@@ -26,10 +17,10 @@ describe('startProcess', () => {
     const server = `console.log(${grandchild}); setTimeout(() => require('node:net').createServer().listen(${port}, '127.0.0.1'), 100)`
     const started = await startProcess(process.execPath, ['-e', server], { ready: () => listens(port) })
     const child = Number(started.stdout())
-    expect(alive(child)).toBe(true)
+    expect(isRunning(child)).toBe(true)
     expect(readdirSync(notes.path)).toEqual([String(started.pid)])
     await started.stop()
-    await waitFor('the grandchild to end', () => !alive(child))
+    await waitFor('the grandchild to end', () => !isRunning(child))
     expect(await listens(port)).toBe(false)
     expect(readdirSync(notes.path)).toEqual([])
     vi.unstubAllEnvs()

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import path from 'node:path'
 import { type PlainUser, plainUser } from './commands.ts'
@@ -127,6 +127,20 @@ export function listens(port: number, host = '127.0.0.1'): Promise<boolean> {
     socket.once('error', () => answer(false))
     socket.setTimeout(1000, () => answer(false))
   })
+}
+
+/** Whether a process runs. One that ended and that nobody has waited for yet does not. */
+export function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+  try {
+    return !/^.*\) Z/s.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch {
+    return process.platform !== 'linux' // no /proc there; on Linux it ended in between
+  }
 }
 
 /** The whole group of a process that we started; what has gone already is no error. */

@@ -54,7 +54,7 @@ function matches(patterns: readonly string[] | undefined, file: string): boolean
 /** The files of the project that the rules are about: its own, not what is generated. */
 export async function sourceFiles(root: string): Promise<string[]> {
   const files: string[] = []
-  for (const pattern of ['*.ts', '{agent,control-plane,shared,test,deploy}/**/*.{ts,tsx,mts,mjs,js}']) {
+  for (const pattern of ['*.ts', '{agent,control-plane,shared,proto,test,deploy}/**/*.{ts,tsx,mts,mjs,js}']) {
     for await (const file of glob(pattern, { cwd: root })) files.push(file.split(path.sep).join('/'))
   }
   return files.filter((file) => !/^shared\/generated\/|(^|\/)node_modules\//.test(file)).sort()

@@ -35,8 +35,9 @@ export type Use =
   | 'empty catch'
 
 const EVERYTHING = ['**']
-/** Suites, fakes and helpers of tests: never part of the product. */
+/** Suites, fakes and helpers of tests and of building: never part of the product. */
 const TESTS = [
+  'proto/*.ts',
   '**/*.test.ts',
   'test/**',
   '**/testing/**',

@@ -1,10 +1,7 @@
 import { HoldfastError } from '../../errors.ts'
-import { objectMissing } from '../object-errors.ts'
+import { objectMissing, systemCode } from '../object-errors.ts'
 
-/** The system's error code (`ENOENT` ...) of a thrown value, if it has one. */
-export function systemCode(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
-}
+export { systemCode }
 
 /** A file system's error as ours. `what` names the object or the folder. */
 export function fromSystem(error: unknown, what: string): Error {

@@ -1,7 +1,6 @@
 import { S3ServiceException } from '@aws-sdk/client-s3'
 import { HoldfastError } from '../../errors.ts'
-import { systemCode } from '../local/errors.ts'
-import { objectMissing } from '../object-errors.ts'
+import { objectMissing, systemCode } from '../object-errors.ts'
 
 /** A put found the name taken (412). Not yet an error: the caller looks whether it was its own. */
 export const isTaken = (error: unknown): boolean => statusOf(error) === 412

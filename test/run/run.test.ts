@@ -1,0 +1,152 @@
+import { cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { type ThrowAwayFolder, throwAwayFolder } from '../harness/folders.ts'
+import { isRunning, startProcess } from '../harness/processes.ts'
+import { waitFor } from '../harness/wait.ts'
+import { readArguments } from './arguments.ts'
+import { endNoted, endTree } from './end-processes.ts'
+import { lockTrouble } from './lock-file.ts'
+import { report } from './report.ts'
+import { count, runSuite, SUITES } from './suites.ts'
+
+const ROOT = path.resolve(import.meta.dirname, '../..')
+
+let folder: ThrowAwayFolder
+beforeEach(async () => {
+  folder = await throwAwayFolder()
+})
+afterEach(() => folder.remove())
+
+/** A project of its own with the run's reporter and one suite file. */
+async function runAlone(suite: string, limitMs = 15_000) {
+  const root = path.join(folder.path, 'project')
+  await mkdir(path.join(root, 'test'), { recursive: true })
+  await symlink(path.join(ROOT, 'node_modules'), path.join(root, 'node_modules'))
+  for (const name of ['run', 'harness'])
+    await cp(path.join(ROOT, 'test', name), path.join(root, 'test', name), { recursive: true })
+  await writeFile(path.join(root, 'package.json'), '{"type":"module"}')
+  const config = "export default { test: { projects: [{ test: { name: 'unit', include: ['a.test.ts'], pool: 'forks' } }] } }"
+  await writeFile(path.join(root, 'vitest.config.ts'), config)
+  await writeFile(
+    path.join(root, 'a.test.ts'),
+    `import { it } from 'vitest'\nimport { startProcess } from './test/harness/processes.ts'\n${suite}`,
+  )
+  const context = {
+    root,
+    node: process.execPath,
+    folder: path.join(folder.path, 'run'),
+    signal: new AbortController().signal,
+    quiet: true,
+  }
+  return runSuite('unit', context, { filters: [], partsFile: path.join(folder.path, 'parts'), limitMs })
+}
+
+describe('a suite', () => {
+  it('is counted test by test, with the reasons of what was skipped', async () => {
+    const tests =
+      "it('a', () => {}); it('b', () => { throw new Error('x') }); it('c', (test) => test.skip('no server')); it.skip('d', () => {})"
+    expect(await runAlone(tests)).toMatchObject({
+      passed: 1,
+      failed: 1,
+      skipped: 2,
+      skippedTests: [
+        { file: 'a.test.ts', why: 'no server' },
+        { file: 'a.test.ts', why: undefined },
+      ],
+    })
+  })
+
+  it('that cannot be loaded is a failure', async () => {
+    const outcome = await runAlone("throw new Error('broken import')")
+    expect(outcome).toMatchObject({ passed: 0, failed: 1 })
+    expect(outcome.trouble).toContain('broken import')
+  })
+
+  it('that has no tests is a failure', async () => {
+    expect((await runAlone('')).failed).toBeGreaterThan(0)
+  })
+
+  it('that hangs is ended with the servers that it started', async () => {
+    const noted = path.join(folder.path, 'pid')
+    const hang = `import { writeFileSync } from 'node:fs'
+      it('hangs', async () => {
+        const server = await startProcess('/bin/sleep', ['600'])
+        writeFileSync(${JSON.stringify(noted)}, String(server.pid))
+        for (;;) {}
+      })`
+    const outcome = await runAlone(hang, 4000)
+    expect(outcome.failed).toBeGreaterThan(0)
+    expect(outcome.trouble).toContain('files that had not ended: a.test.ts')
+    const server = Number(await readFile(noted, 'utf8'))
+    await waitFor('the server to end', () => !isRunning(server))
+  })
+
+  it('whose process died is counted up to there and fails', () => {
+    const notes = ['{"note":"begin","file":"a"}', '{"note":"test","file":"a","test":"t","state":"passed"}', '']
+    expect(count(notes.join('\n'))).toMatchObject({ passed: 1, failed: 0, running: ['a'] })
+  })
+})
+
+describe('processes', () => {
+  it('are ended with their descendants', async () => {
+    const started = await startProcess('/bin/sh', ['-c', 'sleep 600 & echo $!; wait'], {
+      ready: (at) => at.stdout().includes('\n'),
+    })
+    const child = Number(started.stdout())
+    await endTree(started.pid)
+    expect((await started.exited).signal).toBe('SIGKILL')
+    expect(await endNoted(path.join(folder.path, 'nothing'))).toBe(0)
+    await waitFor('the child to end', () => !isRunning(child))
+  })
+})
+
+describe('the report', () => {
+  const outcome = { name: 'types', passed: 1, failed: 0, skipped: 0, seconds: 1 }
+  it('ends with exactly the line that scripts read', () => {
+    const suite = {
+      name: 'unit',
+      passed: 10,
+      failed: 2,
+      skipped: 3,
+      seconds: 1,
+      skippedTests: [{ file: 'a.test.ts', why: 'no server' }],
+    }
+    const parts = [
+      { part: 'versitygw', used: true },
+      { part: 'mongod', used: false, reason: 'no such package\nand more' },
+    ]
+    const text = report([outcome], [suite], parts)
+    expect(text.split('\n').at(-1)).toBe('11 passed, 2 failed, 3 skipped')
+    expect(text).toContain('  versitygw\nNot used:\n  mongod: no such package\nSkipped tests:\n  a.test.ts: 1 (no server)')
+  })
+})
+
+describe('arguments', () => {
+  it('run everything, named parts, or the files that match', () => {
+    const all = Object.keys(SUITES)
+    expect(readArguments([])).toEqual({ staticSteps: true, suites: all, filters: [], seeds: undefined })
+    expect(readArguments(['static'])).toMatchObject({ staticSteps: true, suites: [] })
+    expect(readArguments(['unit', 'agent/link'])).toMatchObject({ staticSteps: false, suites: ['unit'], filters: ['agent/link'] })
+    expect(readArguments(['agent/link'])).toMatchObject({ staticSteps: false, suites: all, filters: ['agent/link'] })
+    expect(readArguments(['faults', '--seeds', '1..60'])).toMatchObject({ suites: ['faults'], seeds: '1..60' })
+    expect(() => readArguments(['--fast'])).toThrow('unknown option --fast')
+    expect(() => readArguments(['--seeds', 'x'])).toThrow('--seeds takes')
+  })
+})
+
+describe('the lock file', () => {
+  const write = (packages: object) => writeFile(path.join(folder.path, 'package-lock.json'), JSON.stringify({ packages }))
+  const good = { version: '1.0.0', license: 'MIT', integrity: 'sha512-x' }
+
+  it('has every package for every kind of machine, with checksum and judged licence', async () => {
+    await write({ '': {}, 'node_modules/a': { ...good, optionalDependencies: { b: '1' } }, 'node_modules/b': good })
+    expect(await lockTrouble(folder.path)).toBeNull()
+    await write({ '': {}, 'node_modules/a': { ...good, optionalDependencies: { b: '1' } } })
+    expect(await lockTrouble(folder.path)).toContain('node_modules/a wants b')
+    await write({ '': {}, 'node_modules/a': { ...good, license: 'GPL-3.0-only' } })
+    expect(await lockTrouble(folder.path)).toContain('GPL-3.0-only was not judged')
+    await write({ '': {}, 'node_modules/a': { ...good, integrity: undefined } })
+    expect(await lockTrouble(folder.path)).toContain('no checksum')
+  })
+})
