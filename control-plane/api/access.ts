@@ -57,6 +57,7 @@ export const ACCESS: Readonly<Record<string, RouteAccess>> = {
   'POST /api/v1/agents/:name/revoke': act('admin', 'fleet', 'agent.revoke'),
   'POST /api/v1/agents/:name/discover': act('operator', 'fleet', 'agent.discover'),
   'GET /api/v1/sources': read('viewer', 'sources'),
+  'POST /api/v1/sources/:host/:name/accept-fall': act('admin', 'sources', 'retention.accept-fall'),
 
   'GET /api/v1/targets': read('viewer', 'fleet'),
   'GET /api/v1/policies': read('viewer', 'fleet'),

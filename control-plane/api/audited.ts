@@ -45,8 +45,9 @@ function outcomeOf(status: number): AuditEvent['outcome'] {
 }
 
 function subjectOf(request: FastifyRequest): string {
-  const params = (request.params ?? {}) as { id?: string; name?: string }
+  const params = (request.params ?? {}) as { id?: string; host?: string; name?: string }
   const body = (request.body ?? {}) as { name?: unknown; sources?: unknown; all?: unknown; recipient?: unknown }
+  if (params.host !== undefined) return `${params.host}/${params.name}`.slice(0, 200)
   const named = [params.id, params.name, body.name, body.recipient].find((value) => typeof value === 'string')
   if (typeof named === 'string') return named.slice(0, 200)
   if (Array.isArray(body.sources)) return body.sources.join(',').slice(0, 200)

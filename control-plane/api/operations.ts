@@ -42,6 +42,8 @@ export interface Operations {
   /** What retention would remove. Changes nothing. */
   previewCleanup(by: Caller): Promise<CleanupView>
   cleanup(by: Caller): Promise<CleanupView>
+  /** A sharp fall that holds retention is as it should be: from here on it goes on. */
+  acceptFall(by: Caller, source: string): Promise<SourceView>
 
   /** Newest first. */
   listJobs(by: Caller, filter: JobFilter, page: PageRequest): Promise<Page<JobView>>

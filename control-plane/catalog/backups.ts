@@ -3,7 +3,7 @@ import { HoldfastError } from '../../shared/errors.ts'
 import { newBackupId, parseSourceName } from '../../shared/ids.ts'
 import type { BackupType } from '../domain/job-spec.ts'
 import type { Db } from './catalog.ts'
-import { afterCursor, type Page, type PageQuery, page, pageLimit } from './cursor.ts'
+import { afterCursor, idLike, type Page, type PageQuery, page, pageLimit } from './cursor.ts'
 import { backupLeans, backups, copies } from './schema/schema.ts'
 import { type SourceRow, selectedBy } from './sources.ts'
 import { storable } from './text.ts'
@@ -104,6 +104,8 @@ export interface BackupFilter extends PageQuery {
   readonly status?: BackupStatus
   /** Patterns of host/name; none: all. */
   readonly selectedBy?: readonly string[]
+  /** Beginning or ending of the id. */
+  readonly id?: string
 }
 
 /** Newest first. Removed ones are left out unless `status` asks for expired or failed ones. */
@@ -115,6 +117,7 @@ export async function listBackups(db: Db, filter: BackupFilter = {}): Promise<Pa
     filter.status === undefined ? isNull(backups.removedAt) : eq(backups.status, filter.status),
     afterCursor(filter.cursor, backups.createdAt, backups.id),
     selectedBy(filter.selectedBy ?? [], backups.host, backups.source),
+    idLike(backups.id, filter.id),
   ]
   if (filter.source !== undefined) {
     const { host, name } = parseSourceName(filter.source)

@@ -1,4 +1,4 @@
-import { type Column, type SQL, sql } from 'drizzle-orm'
+import { type Column, like, or, type SQL, sql } from 'drizzle-orm'
 import { HoldfastError } from '../../shared/errors.ts'
 
 export interface Page<T> {
@@ -28,6 +28,13 @@ export function page<T>(rows: T[], limit: number, position: (row: T) => { at: Da
   if (rows.length <= limit || last === undefined) return { items, next_cursor: null }
   const { at, id } = position(last)
   return { items, next_cursor: Buffer.from(JSON.stringify([at.toISOString(), id])).toString('base64url') }
+}
+
+/** Ids that begin or end so. What no id can hold is refused, and with it what means something to LIKE. */
+export function idLike(id: Column, text: string | undefined): SQL | undefined {
+  if (text === undefined) return undefined
+  if (/^[0-9A-Za-z-]{1,40}$/.test(text)) return or(like(id, `${text}%`), like(id, `%${text}`))
+  throw new HoldfastError('invalid_argument', `${JSON.stringify(text.slice(0, 40))} is no part of an id`)
 }
 
 function decode(cursor: string): [string, string] {

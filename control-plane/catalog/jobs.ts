@@ -5,11 +5,11 @@ import { ACTIVE_STATES, type JobKind, type JobState } from '../domain/job.ts'
 import { type JobSpec, type JobSpecInput, jobSpecSchema, writesPlace } from '../domain/job-spec.ts'
 import type { Db } from './catalog.ts'
 import { CHANNELS } from './channels.ts'
-import { afterCursor, type Page, type PageQuery, page, pageLimit } from './cursor.ts'
+import { afterCursor, idLike, type Page, type PageQuery, page, pageLimit } from './cursor.ts'
 import { applyEvent, type Caller, type JobRow } from './job-changes.ts'
 import { addEvent } from './job-events.ts'
 import { agents, backups, jobs, sources } from './schema/schema.ts'
-import { selectedBy } from './sources.ts'
+import { placeSelectedBy, selectedBy } from './sources.ts'
 import { isDuplicate, notifyIn } from './sql.ts'
 import { storable, storableJson } from './text.ts'
 
@@ -131,8 +131,10 @@ export interface JobFilter extends PageQuery {
   readonly agentId?: string
   readonly backupId?: string
   readonly finished?: boolean
-  /** Patterns of host/name; none: all, jobs without a source too. */
+  /** Patterns of host/name; none: all, jobs without a source too. What a restore writes has to be selected as well. */
   readonly selectedBy?: readonly string[]
+  /** Beginning or ending of the id. */
+  readonly id?: string
 }
 
 /** Newest first. */
@@ -150,6 +152,8 @@ export async function listJobs(db: Db, filter: JobFilter = {}): Promise<Page<Job
         place && and(eq(sources.host, place.host), eq(sources.name, place.name)),
         afterCursor(filter.cursor, jobs.createdAt, jobs.id),
         selectedBy(filter.selectedBy ?? [], sources.host, sources.name),
+        placeSelectedBy(filter.selectedBy ?? [], jobs.writesPlace),
+        idLike(jobs.id, filter.id),
       ),
     )
     .orderBy(desc(jobs.createdAt), desc(jobs.id))

@@ -1,4 +1,4 @@
-import { and, asc, type Column, eq, like, notInArray, or, type SQL, sql } from 'drizzle-orm'
+import { and, asc, type Column, eq, isNull, like, notInArray, or, type SQL, sql } from 'drizzle-orm'
 import { HoldfastError } from '../../shared/errors.ts'
 import { parseSourceName, randomBase32, requireName } from '../../shared/ids.ts'
 import type { Db } from './catalog.ts'
@@ -106,6 +106,12 @@ export function selectedBy(patterns: readonly string[], host: Column, name: Colu
       return and(like(host, likeOf(hostPattern)), like(name, likeOf(namePattern)))
     }),
   )
+}
+
+/** The same over a column of `host/name`, both of which hold one "/": a `%` cannot reach over it. No place is selected by all. */
+export function placeSelectedBy(patterns: readonly string[], place: Column): SQL | undefined {
+  if (patterns.length === 0) return undefined
+  return or(isNull(place), ...patterns.map((pattern) => like(place, likeOf(pattern))))
 }
 
 /** Of what may stand in a pattern only `_` and `*` mean something to LIKE or to us. */

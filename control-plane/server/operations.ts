@@ -16,7 +16,7 @@ export function operationsOf(cp: ControlPlane, of: { news: JobNews; targets: Tar
     ...agentOperations(cp, of.agentsServer),
     ...accessOperations(cp),
     ...fleetOperations(cp, of.targets),
-    ...cleanupOperations(),
+    ...cleanupOperations(cp),
     status: (by) => status(cp, by),
     systemTest: (by) => systemTest(cp, by),
   }

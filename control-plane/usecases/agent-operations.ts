@@ -102,7 +102,7 @@ async function viewAgents(cp: ControlPlane, rows: readonly AgentRow[]): Promise<
   )
 }
 
-async function viewSources(cp: ControlPlane): Promise<SourceView[]> {
+export async function viewSources(cp: ControlPlane): Promise<SourceView[]> {
   const { db } = cp.catalog
   const connected = await connectedAgents(db, INSTANCE_DEAD_MS)
   const standings = await sourceStandings(db)

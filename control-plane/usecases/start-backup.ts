@@ -50,7 +50,7 @@ async function chosenSources(cp: ControlPlane, by: Caller, request: StartBackup)
   const present = await listSources(cp.catalog.db, { present: true })
   const mine = present.filter((source) => selects(by.sources, fullName(source)))
   if (mine.length === 0) {
-    throw new HoldfastError('not_found', 'there is no source to back up', {
+    throw new HoldfastError('invalid_argument', 'there is no source to back up', {
       hint: 'Let a host join with `holdfast agents invite` and add a source there with `holdfast-agent source add`.',
     })
   }

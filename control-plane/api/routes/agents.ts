@@ -10,9 +10,12 @@ import {
   inviteBody,
   revokeBody,
   sourcePage,
+  sourceParams,
   sourceQuery,
+  sourceView,
 } from '../schemas/agents.ts'
 import { jobView } from '../schemas/jobs.ts'
+import { requireSources } from '../scope.ts'
 
 export function agentRoutes(app: Api, operations: Operations): void {
   app.get(
@@ -76,5 +79,21 @@ export function agentRoutes(app: Api, operations: Operations): void {
       }),
     },
     async (request) => operations.listSources(callerOf(request), request.query, request.query),
+  )
+  app.post(
+    '/api/v1/sources/:host/:name/accept-fall',
+    {
+      schema: documented('agents', 'acceptFall', 'A sharp fall in size or counts is as it should be: retention goes on', {
+        headers: idempotencyHeaders,
+        params: sourceParams,
+        response: { 200: sourceView },
+      }),
+    },
+    async (request) => {
+      const by = callerOf(request)
+      const source = `${request.params.host}/${request.params.name}`
+      requireSources(by, source)
+      return operations.acceptFall(by, source)
+    },
   )
 }

@@ -68,6 +68,7 @@ export const sourceView = z
   })
   .meta({ id: 'Source' })
 export type SourceView = z.infer<typeof sourceView>
+export const sourceParams = z.strictObject({ host: name, name })
 export const sourcePage = page(sourceView).meta({ id: 'SourcePage' })
 export const sourceQuery = z.strictObject({
   ...pageQuery,

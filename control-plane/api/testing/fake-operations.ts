@@ -86,6 +86,9 @@ export function fakeOperations(over: Partial<FakeOperations> = {}): FakeOperatio
     startTestRestore: async (_by, id) => job({ kind: 'test-restore', backup_id: id }),
     previewCleanup: async () => cleanup,
     cleanup: async () => ({ ...cleanup, dry_run: false }),
+    acceptFall: async (_by, source) => {
+      throw new HoldfastError('not_found', `source ${source} is not known`)
+    },
     listJobs: async () => ({ items: [job()], next_cursor: null }),
     getJob: async (_by, id) => {
       if (id === JOB) return job()

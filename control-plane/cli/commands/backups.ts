@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander'
 import { EXIT, type ExitStatus } from '../../../shared/exit-status.ts'
+import type { SourceView } from '../../api/schemas/agents.ts'
 import type { BackupView, CleanupView } from '../../api/schemas/backups.ts'
 import { type Cli, type CommonOptions, remote } from '../cli.ts'
 import { confirm } from '../confirm.ts'
@@ -32,6 +33,11 @@ export function backupCommands(parent: Command, run: Run): void {
     .summary('remove what retention no longer keeps')
     .option('--dry-run', 'only show what would be removed')
     .action(run(cleanup))
+  remote(parent.command('accept-fall'))
+    .summary('say that a sharp fall in size or counts is right, so that cleanup goes on')
+    .argument('<source>', 'host/name')
+    .option('--yes', 'do not ask')
+    .action(run(acceptFall))
 }
 
 interface ListOptions extends CommonOptions {
@@ -149,5 +155,18 @@ async function cleanup(cli: Cli, options: { dryRun?: boolean }): Promise<ExitSta
   for (const finding of answer.findings) cli.io.out(`${finding.severity}  ${safe(finding.message)}\n`)
   const verb = answer.dry_run ? 'would be removed' : 'removed'
   cli.io.out(`${answer.remove.length} ${verb}, ${sizeText(answer.freed_bytes)} freed, ${answer.keep} kept\n`)
+  return EXIT.done
+}
+
+async function acceptFall(cli: Cli, source: string, options: { yes?: boolean }): Promise<ExitStatus> {
+  await confirm(
+    cli.io,
+    options.yes,
+    `Let retention remove older backups of ${safe(source)} again, although the newest hold much less?`,
+  )
+  const place = source.split('/').map(encodeURIComponent).join('/')
+  const answer = await cli.client.send<SourceView>('POST', `/api/v1/sources/${place}/accept-fall`)
+  if (cli.format === 'json') printJson(cli.io, answer)
+  else cli.io.out(`${safe(answer.source)}  accepted\n`)
   return EXIT.done
 }
