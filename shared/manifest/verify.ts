@@ -38,7 +38,7 @@ export function verifyManifest(
   if (trust.verifyingKey === undefined) return { manifest, sha256, origin: 'not verified' }
   const verifyingKey = typeof trust.verifyingKey === 'string' ? parseVerifyingKey(trust.verifyingKey) : trust.verifyingKey
   const { facts, agent, commit, fleet } = manifest
-  const signature = Buffer.from(fleet.signature, 'base64')
+  const signature = exactBase64(fleet.signature, key)
   const right =
     fleet.key === verifyingKeyId(verifyingKey) &&
     verify(null, signingBytes('fleet', { facts, agent, commit }), verifyingKey, signature)
@@ -62,12 +62,19 @@ export function verifySignedFacts(signed: SignedFacts, key = 'the facts'): Signe
     if (issuer && !(certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey)))
       throw forged(key, 'its certificates form no chain')
   })
-  const signature = Buffer.from(parsed.data.agent.signature, 'base64')
+  const signature = exactBase64(parsed.data.agent.signature, key)
   if (!verify('sha256', signingBytes('agent', parsed.data.facts), leaf.publicKey, signature)) {
     throw forged(key, "the agent's signature is not right")
   }
   checkObjects(parsed.data, key)
   return parsed.data
+}
+
+/** Base 64 has spare bits at its end: with them changed a manifest would have another hash and the same signature. */
+function exactBase64(text: string, key: string): Buffer {
+  const bytes = Buffer.from(text, 'base64')
+  if (bytes.toString('base64') !== text) throw forged(key, 'a signature is not exactly base 64')
+  return bytes
 }
 
 /** What the schema cannot say. */

@@ -11,7 +11,7 @@ import type { KnownSegment } from './known-blobs.ts'
 
 export interface ArtifactContext extends BodyContext {
   readonly store: ChunkStore
-  readonly gear: Uint32Array
+  readonly gear: Int32Array
   readonly identityKey: Buffer
   readonly signal: AbortSignal
   onProgress(): void

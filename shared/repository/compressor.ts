@@ -1,6 +1,5 @@
 import { promisify } from 'node:util'
 import { constants, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib'
-import { MIB } from './format.ts'
 
 /**
  * zstd by Node's own library, in libuv's thread pool, one whole block at a time. ZSTD_c_nbWorkers is never set: with it Node
@@ -29,14 +28,15 @@ const params = { [constants.ZSTD_c_compressionLevel]: LEVEL }
 
 export async function compress(plain: Buffer, compressible: boolean): Promise<Packed> {
   if (!compressible || plain.length < 64) return { codec: 'stored', bytes: plain }
-  const bytes = await compressAsync(plain, { params })
+  const bytes = await compressAsync(plain, { params, chunkSize: Math.max(64, plain.length) })
   return bytes.length < plain.length * WORTH ? { codec: 'zstd', bytes } : { codec: 'stored', bytes: plain }
 }
 
 const bounded = (length: number) => ({
   // one byte more than allowed, so that a longer frame is told from one that ends exactly there
   maxOutputLength: length + 1,
-  chunkSize: Math.max(64, Math.min(length + 1, MIB)),
+  // in one piece: joining pieces costs more than decoding
+  chunkSize: Math.max(64, length + 1),
   params: { [constants.ZSTD_d_windowLogMax]: WINDOW_LOG_MAX },
 })
 

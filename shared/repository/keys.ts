@@ -112,13 +112,23 @@ export function parseJson(bytes: Buffer): unknown {
   }
 }
 
-/** Lines of an age identity file. Comments and empty lines are left out. */
+/** Lines of an age identity file. Comments and empty lines are left out. Throws `invalid_argument` for a line that is no identity. */
 export function parseIdentityFile(text: string): Secret[] {
   return text
     .split(/\r?\n/)
     .map((line) => line.trim())
     .filter((line) => line.startsWith('AGE-SECRET-KEY-'))
-    .map((line) => new Secret(line))
+    .map((line) => {
+      try {
+        new Decrypter().addIdentity(line)
+      } catch {
+        // the cause is left out: it may repeat the line
+        throw new HoldfastError('invalid_argument', 'an identity is not readable', {
+          hint: 'An identity is one whole line that begins with AGE-SECRET-KEY-1, as age-keygen prints it.',
+        })
+      }
+      return new Secret(line)
+    })
 }
 
 /** The key of an attempt as others name it in messages. */
