@@ -13,6 +13,7 @@ import { migrateCatalog } from './migrate.ts'
 import * as schema from './schema/schema.ts'
 import { catalogError, notifyIn, rowsOf } from './sql.ts'
 import { syncTree } from './sync.ts'
+import { translateErrors } from './translate-errors.ts'
 
 /**
  * PGlite on a folder: `lock`, `pgdata/` and, while it is open, `in-use`. Made exclusive and durable, which it is not by
@@ -30,7 +31,7 @@ export async function openEmbedded(folder: string): Promise<Catalog> {
     if (!existsSync(data)) await initialise(folder, data)
     await writeDurably(inUse, '')
     client = await start(data)
-    const db = drizzle(client, { schema }) as unknown as Db
+    const db = translateErrors(drizzle(client, { schema }) as unknown as Db)
     if (unclean) await readEverything(db)
     await migrateCatalog(db)
     return catalogOn(client, db, async () => {

@@ -5,6 +5,7 @@ import type { Catalog, Db } from './catalog.ts'
 import { migrateCatalog } from './migrate.ts'
 import * as schema from './schema/schema.ts'
 import { catalogError, isRepeatable, notifyIn } from './sql.ts'
+import { translateErrors } from './translate-errors.ts'
 
 const TRANSACTION_TRIES = 5
 
@@ -24,7 +25,7 @@ export async function openServer(url: Secret): Promise<Catalog> {
       statement_timeout: 120_000,
     },
   })
-  const db = drizzle(client, { schema }) as unknown as Db
+  const db = translateErrors(drizzle(client, { schema }) as unknown as Db)
   try {
     await migrateCatalog(db)
   } catch (error) {

@@ -56,6 +56,12 @@ export function catalogError(error: unknown): unknown {
     }
   }
   const known = sqlError(error)
+  if (known?.code === 'XX001' || known?.code === 'XX002') {
+    return new HoldfastError('catalog_damaged', 'the catalog has a damaged page', {
+      hint: 'Start with --rebuild-catalog, or restore the database of the catalog from its own backup.',
+      cause: error,
+    })
+  }
   if (known?.code === '23505') {
     return new HoldfastError('conflict', `the catalog already has such a row (${known.constraint ?? 'unique key'})`, {
       cause: error,

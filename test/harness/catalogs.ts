@@ -48,7 +48,7 @@ export async function openServerCatalog(): Promise<TestCatalog> {
 /** An embedded catalog in a throw-away folder, copied from a migrated one so that a suite starts in half a second. */
 export async function openTestCatalog(): Promise<TestCatalog> {
   const folder = await mkdtemp(path.join(tmpdir(), 'holdfast-catalog-'))
-  await cp(await migratedFolder(), folder, { recursive: true })
+  await copyEmptyCatalog(folder)
   const catalog = await openCatalog({ kind: 'embedded', folder })
   return {
     catalog,
@@ -58,6 +58,11 @@ export async function openTestCatalog(): Promise<TestCatalog> {
       await rm(folder, { recursive: true, force: true })
     },
   }
+}
+
+/** A closed, empty catalog in an existing folder. */
+export async function copyEmptyCatalog(folder: string): Promise<void> {
+  await cp(await migratedFolder(), folder, { recursive: true })
 }
 
 /** Named by the migrations' content; made by a rename, so that parallel suites never see half of one. */
