@@ -50,6 +50,15 @@ describe('the journal', () => {
     expect(journal.get(jobId)?.state).toBe('finished')
   })
 
+  it('does not forget a job that is confirmed before its own result is known', async () => {
+    const journal = await Journal.open(folder)
+    await journal.accept(command(1), keys(1))
+    await journal.running(jobId)
+    await journal.confirmed(jobId, 1, true)
+    await journal.finished(result(1))
+    expect(journal.get(jobId)?.state).toBe('finished')
+  })
+
   it('gives a further attempt the keys and packs of the earlier ones, and its own key anew', async () => {
     const journal = await Journal.open(folder)
     await journal.accept(command(1), keys(1))

@@ -108,10 +108,13 @@ export class Journal {
     })
   }
 
-  /** The control plane knows the result of this attempt. `final`: nothing of the job is needed any more. */
+  /**
+   * The control plane knows the result of this attempt. `final`: nothing of the job is needed any more. A word that comes before the result
+   * (a backup may be good before its process has ended) changes nothing: the result is sent, and confirmed, all the same.
+   */
   async confirmed(jobId: string, attempt: number, final: boolean): Promise<void> {
     const stored = this.#records.get(jobId)
-    if (!stored || stored.attempt !== attempt) return
+    if (stored?.attempt !== attempt || stored.state === 'accepted' || stored.state === 'running') return
     if (!final && stored.keys.length > 0) return this.#change(jobId, { state: 'confirmed' })
     await this.#serial(async () => {
       this.#records.delete(jobId)

@@ -120,7 +120,9 @@ export class Runner {
       await this.#finish(result)
     } catch (error) {
       log.error({ err: error, job: command.jobId }, 'the job could not be run')
-      await this.#finish(failedResult(command, toPlain(asHoldfastError(error))))
+      await this.#finish(failedResult(command, toPlain(asHoldfastError(error)))).catch((again: unknown) =>
+        log.error({ err: again, job: command.jobId }, 'the result could not be kept: the job ends by its lease'),
+      )
     } finally {
       this.#attempts.delete(command.jobId)
     }

@@ -1,0 +1,121 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { BackupDetail, RestoreDetail, TestRestoreDetail, VerifyDetail } from '../../shared/results.ts'
+import { TestHoldfast } from '../harness/holdfast.ts'
+
+/** The main job from end to end: two hosts, three kinds of backup, and every way to prove one. */
+
+let holdfast: TestHoldfast
+let notes: string
+let tree: string
+
+beforeAll(async () => {
+  holdfast = await TestHoldfast.start()
+  const data = path.join(holdfast.folder.path, 'data')
+  tree = path.join(data, 'tree')
+  notes = path.join(data, 'notes.db')
+  await mkdir(path.join(tree, 'sub'), { recursive: true })
+  for (let n = 0; n < 200; n++) await writeFile(path.join(tree, n % 2 ? 'sub' : '.', `file-${n}`), `file ${n}\n`.repeat(n))
+  makeNotes(notes, 1, 5000)
+  await mkdir(path.join(data, 'other'), { recursive: true })
+  makeNotes(path.join(data, 'other', 'own.db'), 1, 10)
+  await mkdir(path.join(data, 'other', 'own-tree'))
+  await holdfast.addAgent('db1', { sources: { notes: { engine: 'sqlite', path: notes }, tree: { engine: 'files', path: tree } } })
+  await holdfast.addAgent('db2', {
+    restores_from: ['db1'],
+    sources: {
+      own: { engine: 'sqlite', path: path.join(data, 'other', 'own.db') },
+      'own-tree': { engine: 'files', path: path.join(data, 'other', 'own-tree') },
+    },
+  })
+})
+
+afterAll(() => holdfast?.[Symbol.asyncDispose]())
+
+function makeNotes(file: string, from: number, to: number): void {
+  const db = new DatabaseSync(file)
+  db.exec('pragma journal_mode = wal; create table if not exists notes (id integer primary key, body text)')
+  const insert = db.prepare('insert into notes values (?, ?)')
+  db.exec('begin')
+  for (let id = from; id <= to; id++) insert.run(id, `note ${id} `.repeat(20))
+  db.exec('commit')
+  db.close()
+}
+
+const detail = <T>(job: { detail: unknown }): T => job.detail as T
+
+describe('a backup', () => {
+  it('is made full, incremental and differential, each leaning on what its kind says', async () => {
+    const full = await holdfast.operator.backUp('db1/notes', 'full')
+    expect(full).toMatchObject({ type: 'full', status: 'good', valid: true, leans_on: [] })
+    makeNotes(notes, 5001, 5050)
+    const incremental = await holdfast.operator.backUp('db1/notes', 'incremental')
+    expect(incremental).toMatchObject({ type: 'incremental', leans_on: [full.id], valid: true })
+    expect(incremental.stored_bytes).toBeLessThan((full.stored_bytes ?? 0) / 2)
+    makeNotes(notes, 5051, 5060)
+    const differential = await holdfast.operator.backUp('db1/notes', 'differential')
+    expect(differential).toMatchObject({ type: 'differential', leans_on: [full.id] })
+    const next = await holdfast.operator.backUp('db1/notes', 'incremental')
+    expect(next.leans_on).toContain(differential.id)
+    expect(detail<BackupDetail>(next.job).chunks_skipped).toBeGreaterThan(0)
+  })
+
+  it('reads unchanged files of a tree not again', async () => {
+    await holdfast.operator.backUp('db1/tree', 'full')
+    await writeFile(path.join(tree, 'file-0'), 'changed')
+    const incremental = await holdfast.operator.backUp('db1/tree', 'incremental')
+    expect(detail<BackupDetail>(incremental.job).read_bytes).toBe('changed'.length)
+  })
+
+  it('is made by a dry run only in numbers', async () => {
+    const before = await holdfast.operator.ask<{ items: unknown[] }>('GET', '/api/v1/backups?limit=500')
+    const job = await holdfast.operator.done(await holdfast.operator.startBackup('db1/notes', 'full', { dry_run: true }))
+    expect(detail<BackupDetail>(job)).toMatchObject({ dry_run: true, type: 'full' })
+    expect(detail<BackupDetail>(job).read_bytes).toBeGreaterThan(100_000)
+    const after = await holdfast.operator.ask<{ items: unknown[] }>('GET', '/api/v1/backups?limit=500')
+    expect(after.items.length).toBe(before.items.length)
+  })
+
+  it('is proven by validate, by verify on another host, and by a test restore', async () => {
+    const backup = await holdfast.operator.backUp('db1/notes', 'incremental')
+    expect(await holdfast.operator.validate(backup.id)).toMatchObject({ valid: true, errors: [] })
+    const verify = await holdfast.operator.verify(backup.id)
+    expect(verify.agent).toBe('db2')
+    expect(detail<VerifyDetail>(verify)).toMatchObject({ valid: true, errors: [] })
+    const test = await holdfast.operator.testRestore(backup.id)
+    expect(detail<TestRestoreDetail>(test)).toMatchObject({ valid: true, findings: [] })
+    expect(await holdfast.operator.backup(backup.id)).toMatchObject({ verified_by: 'db2' })
+  })
+
+  it('is restored on another host under another name, after a plan that changes nothing', async () => {
+    const backup = await holdfast.operator.backUp('db1/notes', 'incremental')
+    const copy = path.join(path.dirname(notes), 'other', 'copy.db')
+    const plan = await holdfast.operator.restore(backup.id, { target: 'db2/copy.db', dry_run: true })
+    expect(detail<RestoreDetail>(plan)).toMatchObject({ plan_only: true })
+    await expect(readFile(copy)).rejects.toThrow('ENOENT')
+    await holdfast.operator.restore(backup.id, { target: 'db2/copy.db' })
+    const count = (file: string) =>
+      new DatabaseSync(file, { readOnly: true }).prepare('select count(*) as n, sum(id) as s from notes').get()
+    expect(count(copy)).toEqual(count(notes))
+    const again = await holdfast.operator.over(await holdfast.operator.startRestore(backup.id, { target: 'db2/copy.db' }))
+    expect(again).toMatchObject({ status: 'failed', error: { code: expect.stringMatching(/source_exists|preflight_failed/) } })
+    await holdfast.operator.restore(backup.id, { target: 'db2/copy.db', overwrite_existing: true })
+  })
+
+  it('is not restored onto a host whose own rule does not allow it', async () => {
+    const own = await holdfast.operator.backUp('db2/own', 'full')
+    const refused = await holdfast.operator.over(await holdfast.operator.startRestore(own.id, { target: 'db1/stolen.db' }))
+    expect(refused).toMatchObject({ status: 'failed', error: { code: 'restore_not_allowed' } })
+  })
+
+  it('carries on after the control plane was stopped and started', async () => {
+    const before = await holdfast.operator.backUp('db1/notes', 'full')
+    await holdfast.stopServer()
+    await holdfast.startServer()
+    await holdfast.connected('db1')
+    const after = await holdfast.operator.backUp('db1/notes', 'incremental')
+    expect(after.leans_on).toContain(before.id)
+  })
+})
