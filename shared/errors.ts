@@ -74,6 +74,7 @@ export const ERRORS = {
   source_denied: row('PERMISSION_DENIED', 403),
   source_missing: row('NOT_FOUND', 404),
   source_changed: row('ABORTED', 409, true),
+  source_locked: row('ABORTED', 409, true),
   source_corrupt: row('DATA_LOSS', 422),
   source_exists: row('ALREADY_EXISTS', 409),
   tool_missing: row('FAILED_PRECONDITION', 409),

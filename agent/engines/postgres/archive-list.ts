@@ -5,7 +5,7 @@ import { CATALOG, type Closure } from './closure.ts'
  * the source, which may look like anything, so only the numbers at a line's beginning and the words of pg_dump after them
  * are looked at: `dump-id; catalog oid DESCRIPTION schema name owner`.
  */
-const LINE = /^(\d+); (\d+) (\d+) ([A-Z]+(?: [A-Z]+)*) (.*)$/
+const LINE = /^(\d+); (\d+) (\d+) ([A-Z]+(?: [A-Z]+)*) (.*)$/s
 
 interface Entry {
   readonly dumpId: string

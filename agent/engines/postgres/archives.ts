@@ -1,8 +1,12 @@
+import { once } from 'node:events'
+import { createWriteStream } from 'node:fs'
+import { PassThrough, type Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import type { BackupSink } from '../../../shared/artifacts.ts'
 import type { Finding } from '../../../shared/results.ts'
 import type { Arg, RunningTool } from '../../process/tools.ts'
 import type { Run } from '../engine.ts'
-import { artifact, type Kind } from './artifacts.ts'
+import { artifact } from './artifacts.ts'
 import { fromTool } from './errors.ts'
 import type { PostgresTools } from './tools.ts'
 
@@ -13,31 +17,55 @@ interface ArchiveContext {
   readonly env: Readonly<Record<string, string>>
 }
 
-/** The definitions: before the rows, or after them (indexes, constraints, triggers, materialised views). */
-export async function backUpDefinitions(section: 'pre-data' | 'post-data', context: ArchiveContext, sink: BackupSink, run: Run) {
-  await dump(section, [`--section=${section}`], context, sink, run)
+/** Longer, and the caller lets go of its own locks (hold.ts says why). */
+const LOCK_WAIT_MS = 20_000
+
+/** The definitions, before the rows or after them (indexes, constraints, triggers, materialised views), as a file. */
+export async function dumpDefinitions(
+  section: 'pre-data' | 'post-data',
+  file: string,
+  context: ArchiveContext,
+  run: Run,
+): Promise<void> {
+  const running = start([`--section=${section}`], context, run)
+  await pipeline(outputOf(running), createWriteStream(file, { mode: 0o600 }))
+}
+
+/** An archive that is on its way: its pg_dump has all the locks it needs and waits for a reader. */
+export interface LargeObjectsDump {
+  readonly bytes: AsyncIterable<Buffer>
+  /** For when nobody will read it. */
+  kill(): Promise<void>
 }
 
 /**
  * Large objects alone. `--section=data` without any table has nothing else: it drops sequence values silently, so those are
  * read by themselves (sequences.ts). Up to 16 the objects are made by the pre-data archive, from 17 on by this one.
  */
-export async function backUpLargeObjects(context: ArchiveContext, sink: BackupSink, run: Run) {
-  await dump('large-objects', ['--section=data', '--exclude-table-data=*.*'], context, sink, run)
+export async function startLargeObjects(context: ArchiveContext, run: Run): Promise<LargeObjectsDump> {
+  const running = start(['--section=data', '--exclude-table-data=*.*'], context, run)
+  // a reader from the first moment: Node throws away what an ended child printed when nobody reads it yet
+  const waiting = new PassThrough()
+  const piped = pipeline(running.stdout, waiting)
+  // looked at by whoever reads `waiting`, which ends with the same error
+  piped.catch(() => undefined)
+  // the table of contents comes first, and after all locks
+  await Promise.race([once(waiting, 'readable').catch(() => running.done), running.done])
+  return { bytes: outputOf(running, waiting), kill: () => running.kill() }
 }
 
-async function dump(kind: Kind, options: readonly string[], context: ArchiveContext, sink: BackupSink, run: Run): Promise<void> {
+function start(options: readonly string[], context: ArchiveContext, run: Run): RunningTool {
   const args: Arg[] = [
     '--format=custom',
     // the repository compresses, and finds duplicates only in what is not compressed
     '--compress=0',
     '--no-password',
     `--snapshot=${context.snapshotId}`,
+    `--lock-wait-timeout=${LOCK_WAIT_MS}`,
     ...options,
     ...(context.major >= 18 ? ['--no-statistics'] : []),
   ]
-  const running = run.tools.start(context.tools.dump, args, { signal: run.signal, env: context.env, mapError: fromTool })
-  await sink.stream(artifact(kind), outputOf(running))
+  return run.tools.start(context.tools.dump, args, { signal: run.signal, env: context.env, mapError: fromTool })
 }
 
 /**
@@ -63,7 +91,7 @@ export async function backUpGlobals(
     return
   }
   if (!withPasswords) run.finding(PASSWORDS_MISSING)
-  await sink.stream(artifact('globals'), once(globals))
+  await sink.stream(artifact('globals'), single(globals))
 }
 
 const PASSWORDS_MISSING: Finding = {
@@ -83,15 +111,15 @@ function globalsMissing(error: unknown): Finding {
 }
 
 /** A small artifact as a stream. */
-export async function* once(bytes: Buffer): AsyncGenerator<Buffer> {
+export async function* single(bytes: Buffer): AsyncGenerator<Buffer> {
   yield bytes
 }
 
 /** Standard output of a tool, ending in an error unless the tool exits 0: a short output never looks like a whole one. */
-async function* outputOf(running: RunningTool): AsyncGenerator<Buffer> {
+async function* outputOf(running: RunningTool, output: Readable = running.stdout): AsyncGenerator<Buffer> {
   let ended = false
   try {
-    yield* running.stdout as AsyncIterable<Buffer>
+    yield* output as AsyncIterable<Buffer>
     ended = true
     await running.done
   } catch (error) {

@@ -2,17 +2,16 @@ import type { BackupSink } from '../../../shared/artifacts.ts'
 import type { Finding, Fingerprint } from '../../../shared/results.ts'
 import type { BackupPlan, Run } from '../engine.ts'
 import { addressOf } from './address.ts'
-import { backUpDefinitions, backUpGlobals, backUpLargeObjects, once } from './archives.ts'
+import { backUpGlobals, single } from './archives.ts'
 import { artifact } from './artifacts.ts'
 import type { PostgresConfig } from './config.ts'
-import { countLargeObjects, fingerprintOf } from './count.ts'
+import { fingerprintOf } from './count.ts'
 import { readDatabaseFacts } from './database-facts.ts'
 import { backUpDependencies } from './dependencies.ts'
+import { takeHold } from './hold.ts'
 import { backUpRows } from './rows.ts'
-import { readSequences } from './sequences.ts'
 import { type Server, serverOf } from './server.ts'
 import { type Session, withSessions } from './session.ts'
-import { takeSnapshot } from './snapshot.ts'
 import { chooseTables } from './tables.ts'
 import { matchingTools, toolEnvironment } from './tools.ts'
 
@@ -30,52 +29,40 @@ export async function backup(plan: BackupPlan<PostgresConfig>, sink: BackupSink,
     const tools = await matchingTools(config, server.major, run)
     const env = toolEnvironment(address, address.database, sessions.applicationName)
     run.progress({ phase: 'snapshot' })
-    const snapshot = await takeSnapshot(session, run)
-    for (const finding of await leftOutByNature(session, server)) run.finding(finding)
-
     const include = plan.parts.length > 0 ? plan.parts : config.include
-    const withRows = snapshot.tables.filter((table) => table.holdsRows)
-    const chosen = chooseTables(snapshot.tables, include, config.exclude).filter((table) => table.holdsRows)
-    const kept = new Set(chosen)
-    const facts = await readDatabaseFacts(session, server, {
-      chosen: include.length > 0 ? [...include] : null,
-      left_out: include.length > 0 ? [] : withRows.filter((table) => !kept.has(table)).map((table) => table.oid),
-    })
-    await sink.stream(artifact('database'), once(Buffer.from(JSON.stringify(facts))))
-
-    run.progress({ phase: 'definitions' })
-    const archive = { tools, major: server.major, snapshotId: snapshot.id, env }
-    await backUpDefinitions('pre-data', archive, sink, run)
-    await backUpDependencies(session, sink)
-
-    const context = { config, snapshot, session, tools, env, encoding: facts.encoding }
-    const rows = await backUpRows(chosen, context, sink, run)
-
-    run.progress({ phase: 'sequences and large objects' })
-    const sequences = await backUpSequences(session, sink)
-    const largeObjects = include.length > 0 ? 0 : await countLargeObjects(session)
-    if (largeObjects > 0) await backUpLargeObjects(archive, sink, run)
-    await backUpGlobals(await seesPasswords(session), { tools, env, maintenance: config.maintenance_database }, sink, run)
-
-    run.progress({ phase: 'definitions' })
-    await backUpDefinitions('post-data', archive, sink, run)
-    return fingerprintOf(facts, rows, include.length > 0 ? null : { sequences, largeObjects })
+    const whole = include.length === 0
+    const hold = await takeHold({ session, server, tools, env, whole }, run)
+    try {
+      const chosen = chooseTables(hold.snapshot.tables, include, config.exclude).filter((table) => table.holdsRows)
+      const kept = new Set(chosen)
+      const leftOut = hold.snapshot.tables.filter((table) => table.holdsRows && !kept.has(table)).map((table) => table.oid)
+      for (const finding of await leftOutByNature(session, server)) run.finding(finding)
+      const facts = await readDatabaseFacts(session, server, {
+        chosen: whole ? null : [...include],
+        left_out: whole ? leftOut : [],
+      })
+      await sink.stream(artifact('database'), single(Buffer.from(JSON.stringify(facts))))
+      run.progress({ phase: 'definitions' })
+      await sink.stream(artifact('pre-data'), hold.definitions('pre-data'))
+      await sink.stream(artifact('post-data'), hold.definitions('post-data'))
+      await backUpDependencies(session, sink)
+      await sink.stream(artifact('sequences'), jsonLines(hold.sequences))
+      await backUpGlobals(await seesPasswords(session), { tools, env, maintenance: config.maintenance_database }, sink, run)
+      const context = { config, snapshot: hold.snapshot, session, tools, env, encoding: facts.encoding }
+      const rows = await backUpRows(chosen, context, sink, run)
+      run.progress({ phase: 'large objects' })
+      if (hold.largeObjectsDump) await sink.stream(artifact('large-objects'), hold.largeObjectsDump.bytes)
+      const others = { sequences: hold.sequences.length, largeObjects: hold.largeObjects }
+      return fingerprintOf(facts, rows, whole ? others : null)
+    } finally {
+      // ended already unless something failed before it was read
+      await hold.largeObjectsDump?.kill()
+    }
   })
 }
 
-/** A line of JSON each. Gives their number. */
-async function backUpSequences(session: Session, sink: BackupSink): Promise<number> {
-  let count = 0
-  await sink.stream(
-    artifact('sequences'),
-    (async function* () {
-      for await (const state of readSequences(session)) {
-        count++
-        yield Buffer.from(`${JSON.stringify(state)}\n`)
-      }
-    })(),
-  )
-  return count
+async function* jsonLines(values: readonly unknown[]): AsyncGenerator<Buffer> {
+  for (const value of values) yield Buffer.from(`${JSON.stringify(value)}\n`)
 }
 
 async function seesPasswords(session: Session): Promise<boolean> {

@@ -1,9 +1,8 @@
-import { createInterface } from 'node:readline'
-import { Readable } from 'node:stream'
 import type { BackupSource } from '../../../shared/artifacts.ts'
 import { HoldfastError } from '../../../shared/errors.ts'
 import { invalid } from './artifacts.ts'
 import { copyFields } from './dependencies.ts'
+import { linesOf } from './lines.ts'
 import { isNamed } from './tables.ts'
 
 /** OIDs of the system catalogs themselves: fixed since they exist (src/include/catalog). */
@@ -71,12 +70,18 @@ export async function closureOf(parts: readonly string[], source: BackupSource):
     }
     // a foreign key needs the other table, which is no reason to restore that
     if (next.key.startsWith('2606 ')) continue
-    for (const edge of needs.get(next.key) ?? []) queue.push({ key: edge.to, chosen: ancestorOf(edge, next) && next.chosen })
+    for (const edge of needs.get(next.key) ?? []) queue.push({ key: edge.to, chosen: false })
   }
   return {
     keys,
-    relations: new Set(relations.filter(({ key }) => chosen.has(key)).map(({ schema, name }) => relationKey(schema, name))),
-    holdsAll: (key) => (needs.get(key) ?? []).every(({ to }) => !to.startsWith(`${CATALOG.class} `) || keys.has(to)),
+    relations: new Set(
+      relations
+        // a sequence that is only needed, by a default, goes on where it was
+        .filter(({ key, kind }) => chosen.has(key) || (kind === 'S' && keys.has(key)))
+        .map(({ schema, name }) => relationKey(schema, name)),
+    ),
+    // a table that is only needed, by its partitions, has not all of its rows
+    holdsAll: (key) => (needs.get(key) ?? []).every(({ to }) => !to.startsWith(`${CATALOG.class} `) || chosen.has(to)),
     listed: relations.filter(({ key }) => keys.has(key)).map(({ schema, name }) => `${schema} ${name}`),
   }
 }
@@ -97,16 +102,13 @@ function isDefinition(key: Key): boolean {
   return [CATALOG.type, CATALOG.default, CATALOG.rewrite].some((catalog) => key.startsWith(`${catalog} `))
 }
 
-/** A partition without its parent's indexes could not have its own attached. */
-function ancestorOf(edge: Edge, from: { key: Key }): boolean {
-  const both = edge.to.startsWith(`${CATALOG.class} `) && from.key.startsWith(`${CATALOG.class} `)
-  return both && 'PS'.includes(edge.kind)
-}
+/** Schemas (see dependencies.ts) and the kinds of relations that are no part of another one, as an index is. */
+const CHOOSABLE = 'srpvmfS'
 
 function seedsOf(parts: readonly string[], relations: readonly Relation[]): Key[] {
   return parts.flatMap((part) => {
     const found = relations.filter((relation) => {
-      // the kind of a schema, see dependencies.ts; isNamed would take a schema's name for all of its tables
+      if (!CHOOSABLE.includes(relation.kind)) return false
       return relation.kind === 's' ? part === relation.schema || part === relation.part : isNamed(relation, part)
     })
     // a schema's name fits all its tables too: those belong to it anyway
@@ -126,7 +128,7 @@ async function readRelations(source: BackupSource): Promise<Relation[]> {
 }
 
 async function* lines(source: BackupSource, artifact: string): AsyncGenerator<string[]> {
-  for await (const line of createInterface({ input: Readable.from(source.openStream(artifact)) })) {
+  for await (const line of linesOf(source.openStream(artifact))) {
     const fields = copyFields(line)
     if (fields.length < 5) throw invalid(`has a line in ${artifact} that cannot be read`)
     yield fields

@@ -1,12 +1,13 @@
 import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import path from 'node:path'
-import { createInterface } from 'node:readline'
 import type { ArtifactMeta, BackupSink } from '../../../shared/artifacts.ts'
 import { HoldfastError } from '../../../shared/errors.ts'
 import type { RunningTool } from '../../process/tools.ts'
 import type { Run } from '../engine.ts'
 import { fromTool } from './errors.ts'
+import { linesOf } from './lines.ts'
+import { joinSnapshot } from './snapshot.ts'
 import type { PostgresTools } from './tools.ts'
 
 /**
@@ -17,12 +18,19 @@ import type { PostgresTools } from './tools.ts'
  * a backslash command that an extension's condition carried.
  */
 export interface RowReader {
+  /**
+   * Locks a table (ASCII) for the reads that follow; false when someone waits to have it for himself: waiting behind him
+   * would never end, since he waits for the lock of our own first session.
+   */
+  lock(relation: string): Promise<boolean>
   /** Reads what `query` (a COPY ... TO STDOUT) gives. The number of rows is that of the server's command tag. */
   read(query: string, meta: ArtifactMeta, sink: BackupSink): Promise<number>
   close(): Promise<void>
 }
 
 const MARK = 'rows'
+const LOCKED = 'locked'
+const LOCK_NOT_AVAILABLE = '55P03'
 
 export async function openRowReader(
   index: number,
@@ -41,10 +49,22 @@ export async function openRowReader(
     cwd: run.scratch,
     mapError: fromTool,
   })
-  const lines = createInterface({ input: psql.stdout })[Symbol.asyncIterator]()
-  psql.stdin.write('begin isolation level repeatable read, read only;\n')
-  psql.stdin.write(`set transaction snapshot '${snapshotId}';\n`)
+  const lines = linesOf(psql.stdout as AsyncIterable<Buffer>)
+  psql.stdin.write(`${joinSnapshot(snapshotId)};\n`)
   return {
+    lock: async (relation) => {
+      psql.stdin.write(
+        `savepoint taken;\n\\set ON_ERROR_STOP 0\nlock table only ${relation} in access share mode nowait;\n` +
+          `\\set busy :ERROR\n\\set state :SQLSTATE\n\\set ON_ERROR_STOP 1\n` +
+          `\\if :busy\nrollback to savepoint taken;\n\\endif\nrelease savepoint taken;\n\\echo ${LOCKED} :state\n`,
+      )
+      const state = await nextAnswer(psql, lines, LOCKED)
+      if (state === '00000') return true
+      if (state === LOCK_NOT_AVAILABLE) return false
+      throw new HoldfastError('source_changed', `a table could not be locked for reading (SQLSTATE ${state})`, {
+        hint: 'See the log of the PostgreSQL server, then run the job again.',
+      })
+    },
     read: async (query, meta, sink) => {
       const streamed = sink.stream(meta, { fifo })
       const counted = nextCount(psql, lines)
@@ -70,15 +90,17 @@ export async function openRowReader(
   }
 }
 
-async function nextCount(psql: RunningTool, lines: AsyncIterator<string>): Promise<number> {
+const nextCount = async (psql: RunningTool, lines: AsyncIterator<string>) => Number(await nextAnswer(psql, lines, MARK))
+
+async function nextAnswer(psql: RunningTool, lines: AsyncIterator<string>, mark: string): Promise<string> {
   const { value, done } = await lines.next()
   if (done) {
     await psql.done
     throw new HoldfastError('tool_failed', 'psql ended before all tables were read', { hint: 'Run the job again.' })
   }
-  const match = new RegExp(`^${MARK} (\\d+)$`).exec(String(value))
-  if (match) return Number(match[1])
-  throw new HoldfastError('tool_failed', 'psql printed something else than a number of rows', {
+  const match = new RegExp(`^${mark} ([0-9A-Z]+)$`).exec(String(value))
+  if (match) return match[1] ?? ''
+  throw new HoldfastError('tool_failed', 'psql printed something else than what it was asked for', {
     hint: 'Run the job again; if it happens again, check that psql is the one that comes with PostgreSQL.',
   })
 }

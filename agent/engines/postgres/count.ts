@@ -1,3 +1,4 @@
+import { isHoldfastError } from '../../../shared/errors.ts'
 import type { Fingerprint } from '../../../shared/results.ts'
 import type { Place, Run } from '../engine.ts'
 import { addressOf } from './address.ts'
@@ -8,7 +9,7 @@ import { ident } from './quote.ts'
 import { readSequences } from './sequences.ts'
 import { serverOf } from './server.ts'
 import { type Session, withSessions } from './session.ts'
-import { takeSnapshot } from './snapshot.ts'
+import { joinSnapshot, takeSnapshot } from './snapshot.ts'
 import { countedAs, isNamed, type Table } from './tables.ts'
 
 /** Keys that no table can have: those of tables always hold a dot. */
@@ -41,19 +42,26 @@ export async function countPlace(place: Place<PostgresConfig>, run: Run): Promis
   return withSessions({ ...address, database }, run, async (sessions) => {
     const session = await sessions.open()
     const server = await serverOf(session)
-    const snapshot = await takeSnapshot(session, run)
+    const snapshot = await takeSnapshot(session)
     const facts = await readDatabaseFacts(session, server, { chosen: null, left_out: [] })
     const queue = snapshot.tables.filter((table) => table.holdsRows && isCounted(table, config))
     const rows: Record<string, number> = Object.fromEntries(queue.map((table) => [countedAs(table), 0]))
+    const count = async (by: Session, table: Table) => {
+      const found = await countRows(by, table)
+      rows[countedAs(table)] = (rows[countedAs(table)] ?? 0) + found
+    }
+    const contended: Table[] = []
     const counters = Array.from({ length: Math.min(config.parallel, queue.length) }, async () => {
       const counter = await sessions.open()
-      await counter.run(`begin isolation level repeatable read, read only; set transaction snapshot '${snapshot.id}'`)
+      await counter.run(joinSnapshot(snapshot.id))
       for (let table = queue.shift(); table; table = queue.shift()) {
-        const count = await countRows(counter, table)
-        rows[countedAs(table)] = (rows[countedAs(table)] ?? 0) + count
+        if (await lockNow(counter, table)) await count(counter, table)
+        else contended.push(table)
       }
     })
     await Promise.all(counters)
+    // someone waits to have these for himself: only the session that has a lock already does not queue behind him
+    for (const table of contended) await count(session, table)
     if (config.include.length > 0) return fingerprintOf(facts, rows, null)
     let sequences = 0
     for await (const _ of readSequences(session)) sequences++
@@ -64,6 +72,18 @@ export async function countPlace(place: Place<PostgresConfig>, run: Run): Promis
 export async function countLargeObjects(session: Session): Promise<number> {
   const [row] = await session.rows<{ count: string }>('select count(*) from pg_largeobject_metadata')
   return Number(row?.count ?? 0)
+}
+
+async function lockNow(session: Session, table: Table): Promise<boolean> {
+  await session.run('savepoint taken')
+  try {
+    await session.run(`lock table only ${ident(table.schema)}.${ident(table.name)} in access share mode nowait`)
+    return true
+  } catch (error) {
+    if (!isHoldfastError(error, 'source_locked')) throw error
+    await session.run('rollback to savepoint taken')
+    return false
+  }
 }
 
 async function countRows(session: Session, table: Table): Promise<number> {

@@ -49,6 +49,12 @@ const KNOWN: readonly Known[] = [
     hint: 'Grant the role of the agent pg_read_all_data for backups, CREATEDB and the owning roles for restores; `discover` prints what is missing.',
   },
   {
+    states: ['55P03'],
+    text: /could not obtain lock on relation|due to lock timeout/,
+    code: 'source_locked',
+    hint: 'Someone changes tables, or waits to: see pg_locks, and run the job again when that is done.',
+  },
+  {
     states: ['40001'],
     text: /conflict with recovery/,
     code: 'source_changed',

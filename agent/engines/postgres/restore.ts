@@ -1,5 +1,3 @@
-import { createInterface } from 'node:readline'
-import { Readable } from 'node:stream'
 import type { BackupSource } from '../../../shared/artifacts.ts'
 import { HoldfastError } from '../../../shared/errors.ts'
 import type { RestorePlan, Run } from '../engine.ts'
@@ -19,6 +17,7 @@ import {
   SANDBOX,
 } from './databases.ts'
 import { type RestoreContext, restoreDefinitions, restoreLargeObjects } from './definitions.ts'
+import { linesOf } from './lines.ts'
 import { applyProperties } from './properties.ts'
 import { dropRoles, prepareRoles } from './roles.ts'
 import { isSandboxName } from './sandbox.ts'
@@ -162,7 +161,7 @@ function compareRows(counts: ReadonlyMap<string, number>, rows: Layout['rows'], 
 
 async function restoreSequences(session: Session, closure: Closure | null, source: BackupSource): Promise<void> {
   let batch: SequenceState[] = []
-  for await (const line of createInterface({ input: Readable.from(source.openStream('sequences')) })) {
+  for await (const line of linesOf(source.openStream('sequences'))) {
     let parsed: unknown
     try {
       parsed = JSON.parse(line)

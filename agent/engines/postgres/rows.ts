@@ -58,13 +58,13 @@ export async function backUpRows(
   }
   const all = pieces(chosen, context.config.range_bytes)
   run.progress({ phase: 'rows', objectsTotal: all.length, totalBytes: chosen.reduce((sum, table) => sum + table.sizeBytes, 0) })
-  const conditional = all.filter((piece) => piece.table.condition !== null)
+  const ours = all.filter((piece) => piece.table.condition !== null)
   const usual = all.filter((piece) => piece.table.condition === null)
-  for (const piece of conditional) add(piece, await readByProtocol(piece, context, sink))
   const readers = Math.min(context.config.parallel, usual.length)
   const results = await Promise.allSettled(Array.from({ length: readers }, (_, index) => readQueue(index)))
   const failed = results.find((result) => result.status === 'rejected')
   if (failed) throw failed.reason
+  for (const piece of ours) add(piece, await readByProtocol(piece, context, sink))
   return counts
 
   async function readQueue(index: number): Promise<void> {
@@ -72,6 +72,10 @@ export async function backUpRows(
     try {
       reader = await openRowReader(index, context.snapshot.id, context.tools, context.env, run)
       for (let piece = usual.shift(); piece; piece = usual.shift()) {
+        if (!(await reader.lock(relationOf(piece.table, asciiIdent)))) {
+          ours.push(piece)
+          continue
+        }
         add(piece, await reader.read(copyStatement(piece, context.encoding, asciiIdent), metaOf(piece, context.encoding), sink))
       }
     } catch (error) {
@@ -82,7 +86,10 @@ export async function backUpRows(
   }
 }
 
-/** The extension's own condition is SQL of the server, which psql must never see. Such tables are small. */
+/**
+ * By the session that holds the locks: tables that someone waits for, and those with an extension's own condition, which is SQL
+ * of the server that psql must never see. Slower, and not in parallel.
+ */
 async function readByProtocol(piece: Piece, context: { session: Session; encoding: string }, sink: BackupSink): Promise<number> {
   const stream = await context.session.copyOut(copyStatement(piece, context.encoding, ident))
   let rows = 0
@@ -98,8 +105,10 @@ async function readByProtocol(piece: Piece, context: { session: Session; encodin
   }
 }
 
+const relationOf = (table: Table, quote: (name: string) => string) => `${quote(table.schema)}.${quote(table.name)}`
+
 function copyStatement({ table, pages }: Piece, encoding: string, quote: (name: string) => string): string {
-  const relation = `${quote(table.schema)}.${quote(table.name)}`
+  const relation = relationOf(table, quote)
   const columns = table.columns.map(quote).join(', ')
   const options = `to stdout (encoding '${encoding}')`
   if (table.condition !== null) return `copy (select ${columns} from only ${relation} ${table.condition}) ${options}`
