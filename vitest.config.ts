@@ -17,7 +17,7 @@ export default defineConfig({
           exclude: ['**/*.contract.test.ts', '**/node_modules/**'],
         },
       },
-      project('contracts', ['{agent,control-plane,shared}/**/*.contract.test.ts'], 120_000),
+      project('contracts', ['{agent,control-plane,shared,deploy}/**/*.contract.test.ts'], 120_000),
       project('stories', ['test/scenarios/**/*.test.ts'], 180_000),
       project('faults', ['test/fault/**/*.test.ts'], 300_000),
     ],

@@ -58,6 +58,8 @@ const ENTRIES = [
   'deploy/quickstart/**',
   'control-plane/cli/main.ts',
 ]
+/** What the command line makes without a control plane: keys. */
+const OFFLINE = ['control-plane/fleet/recovery-identity.ts', 'control-plane/keys/keyring/keyring.ts']
 const LAUNCHERS = ['deploy/launch/**']
 const ENGINE_FOLDERS = ['agent/engines/*/**']
 
@@ -191,7 +193,7 @@ export const RULES: readonly Rule[] = [
   home(['prom-client'], ['control-plane/metrics'], 'Metrics have one home'),
   home(
     ['commander', 'cli-table3', 'cli-progress'],
-    ['control-plane/cli', 'agent/cli', 'agent/main.ts', 'control-plane/main.ts', 'deploy/quickstart'],
+    ['control-plane/cli', 'agent/cli', 'agent/main.ts', 'control-plane/main.ts', 'control-plane/server', 'deploy/quickstart'],
     'Command lines have their homes',
   ),
   home(['pino'], ['shared/log.ts', 'deploy/quickstart'], 'Logs redact secrets in one place'),
