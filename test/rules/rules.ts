@@ -157,7 +157,8 @@ export const RULES: readonly Rule[] = [
       'control-plane/web/**',
       'control-plane/api/schemas/**',
       'control-plane/domain/**',
-      'control-plane/fleet/recovery-identity.ts',
+      'control-plane/version.ts',
+      ...OFFLINE,
     ],
   },
   {
