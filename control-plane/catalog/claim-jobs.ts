@@ -1,19 +1,13 @@
-import { and, asc, eq, exists, inArray, isNull, lt, lte, ne, sql } from 'drizzle-orm'
-import { ACTIVE_STATES } from '../domain/job.ts'
+import { and, asc, eq, exists, inArray, isNull, lt, lte, ne, notInArray, or, sql } from 'drizzle-orm'
 import { type JobSpec, jobSpecSchema } from '../domain/job-spec.ts'
-import { policySchema } from '../domain/policy.ts'
 import { type BackupRef, closure } from './backups.ts'
 import type { Db } from './catalog.ts'
+import { type ClaimLimits, roomFor } from './claim-room.ts'
 import { applyEvent, type JobRow } from './job-changes.ts'
 import { type BackupDispatch, planBackup } from './plan-backup.ts'
-import { agents, backups, jobAttempts, jobs, policies, sessions } from './schema/schema.ts'
+import { agents, backups, jobAttempts, jobs, sessions } from './schema/schema.ts'
 
-export interface ClaimLimits {
-  /** Active jobs of one agent. */
-  readonly perAgent: number
-  /** Active jobs of the whole fleet, whichever control plane holds them. A policy may limit its own further. */
-  readonly fleet: number
-}
+export type { ClaimLimits } from './claim-room.ts'
 
 export interface ClaimContext {
   readonly instanceId: string
@@ -68,7 +62,12 @@ export async function claimJobs(db: Db, context: ClaimContext, now: Date): Promi
           eq(jobs.state, 'queued'),
           ne(jobs.kind, 'validate'),
           lte(jobs.notBefore, now),
-          inArray(jobs.agentId, [...context.agentIds]),
+          inArray(
+            jobs.agentId,
+            // one agent or policy with hundreds of jobs waiting must not hide the others' from the limited look
+            context.agentIds.filter((id) => room.ofAgent(id)),
+          ),
+          or(isNull(jobs.policy), notInArray(jobs.policy, room.fullPolicies)),
         ),
       )
       .orderBy(asc(jobs.createdAt), asc(jobs.id))
@@ -105,51 +104,6 @@ export async function readsOf(db: Db, backupId: string): Promise<{ backup: Backu
     .from(backups)
     .where(eq(backups.id, backupId))
   return backup ? { backup, leanedOn: await closure(db, backupId) } : null
-}
-
-interface Room {
-  readonly fleet: number
-  take(job: JobRow): boolean
-}
-
-async function roomFor(tx: Db, limits: ClaimLimits): Promise<Room> {
-  const active = await tx
-    .select({ agentId: jobs.agentId, policy: jobs.policy })
-    .from(jobs)
-    .where(and(inArray(jobs.state, [...ACTIVE_STATES]), ne(jobs.kind, 'validate')))
-  const limitOf = await policyLimits(tx)
-  const ofAgent = new Map<string, number>()
-  const ofPolicy = new Map<string, number>()
-  let total = 0
-  const add = (job: { agentId: string; policy: string | null }): void => {
-    total++
-    ofAgent.set(job.agentId, (ofAgent.get(job.agentId) ?? 0) + 1)
-    if (job.policy !== null) ofPolicy.set(job.policy, (ofPolicy.get(job.policy) ?? 0) + 1)
-  }
-  for (const job of active) add(job)
-  return {
-    fleet: limits.fleet - total,
-    take: (job) => {
-      const policyLimit = job.policy === null ? undefined : limitOf.get(job.policy)
-      const full =
-        total >= limits.fleet ||
-        (ofAgent.get(job.agentId) ?? 0) >= limits.perAgent ||
-        (policyLimit !== undefined && (ofPolicy.get(job.policy ?? '') ?? 0) >= policyLimit)
-      if (!full) add(job)
-      return !full
-    },
-  }
-}
-
-/** A policy that this program cannot read limits nothing here; it must not keep the whole fleet's jobs from starting. */
-async function policyLimits(tx: Db): Promise<Map<string, number>> {
-  const rows = await tx.select({ name: policies.name, spec: policies.spec }).from(policies)
-  return new Map(
-    rows.flatMap(({ name, spec }) => {
-      const limit = policySchema.safeParse(spec).data?.limits?.parallel_jobs
-      return limit === undefined ? [] : [[name, limit] as const]
-    }),
-  )
 }
 
 /** Validations asked for by themselves: the control plane's own work, which any instance may take. */

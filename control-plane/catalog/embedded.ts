@@ -11,7 +11,7 @@ import type { Catalog, Db } from './catalog.ts'
 import { lockFolder } from './folder-lock.ts'
 import { migrateCatalog } from './migrate.ts'
 import * as schema from './schema/schema.ts'
-import { catalogError, notifyIn, rowsOf } from './sql.ts'
+import { notifyIn, rowsOf } from './sql.ts'
 import { syncTree } from './sync.ts'
 import { translateErrors } from './translate-errors.ts'
 
@@ -109,10 +109,7 @@ function catalogOn(client: PGlite, db: Db, afterClose: () => Promise<void>): Cat
   return {
     kind: 'embedded',
     db,
-    transaction: (fn) =>
-      db.transaction(fn).catch((error: unknown) => {
-        throw catalogError(error)
-      }),
+    transaction: (fn) => db.transaction(fn),
     notify: (channel, payload) => notifyIn(db, channel, payload),
     listen: (channel, fn) => client.listen(channel, fn),
     close: async () => {

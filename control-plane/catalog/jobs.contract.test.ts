@@ -20,7 +20,9 @@ import {
   renewLeases,
 } from './job-reports.ts'
 import { createJob, getJob, listJobs, type NewJob, requestCancel, requireCurrentAttempt } from './jobs.ts'
+import { insertOccurrence, listOccurrences } from './occurrences.ts'
 import { putPolicy } from './policies.ts'
+import { pruneHistory } from './prune.ts'
 import { tombstone } from './removal.ts'
 
 const catalogs = await catalogsUnderTest()
@@ -370,5 +372,47 @@ describe.each(catalogs)('jobs, $kind', ({ open }) => {
     } while (cursor)
     expect(seen.toSorted()).toEqual(made.toSorted())
     await expect(listJobs(db, { cursor: 'nonsense' })).rejects.toMatchObject({ code: 'invalid_argument' })
+  })
+
+  test('a base is either leaned on or removed, whichever came first, never both', async () => {
+    const { db } = under.catalog
+    for (let round = 0; round < 12; round++) {
+      const host = await newHost()
+      const full = (await backUp(host)).job.backupId ?? ''
+      await createJob(db, backupJob(host), now())
+      const [claimed, removed] = await Promise.all([
+        claim(host),
+        tombstone(db, full, 'test', now()).catch((error: unknown) => {
+          expect(error).toMatchObject({ code: 'backup_in_use' })
+          return false
+        }),
+      ])
+      expect(claimed[0]?.dispatch?.base?.id).toBe(removed ? undefined : full)
+    }
+  })
+
+  test('limits hold however many claim at once', async () => {
+    const { db } = under.catalog
+    const host = await newHost()
+    for (let i = 0; i < 12; i++) await createJob(db, { ...backupJob(host), sourceId: null, spec: { kind: 'discover' } }, now())
+    const claims = await Promise.all([claim(host, { perAgent: 5 }), claim(host, { perAgent: 5 }), claim(host, { perAgent: 5 })])
+    expect(claims.flat()).toHaveLength(5)
+    expect(new Set(claims.flat().map((one) => one.job.id)).size).toBe(5)
+  })
+
+  test('history that nobody looks at goes, but not the word on what is decided, nor of what is unfinished', async () => {
+    const { db } = under.catalog
+    const host = await newHost()
+    const done = await createJob(db, { ...backupJob(host), sourceId: null, spec: { kind: 'discover' } }, now())
+    await requestCancel(db, done.id, 'test', now())
+    const waiting = await createJob(db, { ...backupJob(host), sourceId: null, spec: { kind: 'discover' } }, now())
+    const dueAt = [later(0), later(1000)]
+    const occurrence = { policy: host.host, sourceId: host.source.id, type: 'full', outcome: 'missed' } as const
+    for (const due of dueAt) await insertOccurrence(db, { ...occurrence, dueAt: due }, now())
+    await pruneHistory(db, later(500 * 86_400_000))
+    expect(await listEvents(db, done.id)).toEqual([])
+    expect(await getJob(db, done.id)).toMatchObject({ state: 'cancelled' })
+    expect(await listEvents(db, waiting.id)).toHaveLength(1)
+    expect(await listOccurrences(db, host.host, host.source.id)).toMatchObject([{ dueAt: dueAt[1] }])
   })
 })

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import path from 'node:path'
-import { sql } from 'drizzle-orm'
+import { type SQL, sql } from 'drizzle-orm'
 import { z } from 'zod'
 import { writeDurably } from '../../shared/durable-file.ts'
 import type { Catalog, Db } from './catalog.ts'
@@ -64,57 +64,62 @@ export type SelfBackupIndex = z.infer<typeof selfBackupIndexSchema>
 
 export const INDEX = 'index.json'
 
+/** A file as it is to be: its text, where it has to be written. */
+interface ReadPart {
+  readonly file: SelfBackupFile
+  readonly text: string | null
+}
+
 /**
  * Makes the self-backup in `folder` what the catalog is now, read in one snapshot. `last` is what the previous call returned: what
- * it names is not written again. After a power cut either the old or the new one is there, whole.
+ * it names is neither read nor written again. After a power cut either the old or the new one is there, whole.
  */
 export async function writeSelfBackup(catalog: Catalog, folder: string, last: SelfBackupIndex | null): Promise<SelfBackupIndex> {
   await mkdir(folder, { recursive: true, mode: 0o700 })
-  const files = await catalog.transaction(async (tx) => {
+  const parts = await catalog.transaction(async (tx) => {
     await tx.execute(sql`set transaction isolation level repeatable read read only`)
-    const made: SelfBackupFile[] = []
-    for (const table of SELF_BACKUP_TABLES) made.push(...(await writeTable(tx, table, folder, last)))
-    return made
+    const read: ReadPart[] = []
+    for (const table of SELF_BACKUP_TABLES) read.push(...(await readTable(tx, table, last)))
+    return read
   })
-  const index: SelfBackupIndex = { format: 1, migrations: knownMigrations(), files }
+  // after the transaction: the embedded catalog has one session, which others wait for
+  for (const { file, text } of parts) if (text !== null) await writeDurably(path.join(folder, file.name), text)
+  const index: SelfBackupIndex = { format: 1, migrations: knownMigrations(), files: parts.map((part) => part.file) }
   if (last && JSON.stringify(last) === JSON.stringify(index)) return last
   await writeDurably(path.join(folder, INDEX), `${JSON.stringify(index)}\n`)
   await removeOthers(folder, index)
   return index
 }
 
-async function writeTable(tx: Db, of: SelfBackupTable, folder: string, last: SelfBackupIndex | null): Promise<SelfBackupFile[]> {
+async function readTable(tx: Db, of: SelfBackupTable, last: SelfBackupIndex | null): Promise<ReadPart[]> {
   const part = of.by ? sql`(${sql.identifier(of.by.column)} / ${of.by.rows}::int)::int` : sql`0`
-  // xmin is the transaction that wrote the row: no row can change, and none be added, without a new highest one or another count
+  // xmin is the transaction that wrote the row: without another sum of them no row was added, changed or removed, also where a
+  // transaction with a lower number commits later
+  const xmin = sql`xmin::text::bigint`
   const parts = await rowsOf<{ part: number; mark: string }>(
     tx,
-    sql`select ${part} as part, count(*)::text || ' ' || max(xmin::text::bigint)::text as mark from ${sql.identifier(of.table)} group by 1 order by 1`,
+    sql`select ${part} as part, count(*) || ' ' || max(${xmin}) || ' ' || sum(${xmin}) as mark from ${sql.identifier(of.table)} group by 1 order by 1`,
   )
-  const files: SelfBackupFile[] = []
+  const read: ReadPart[] = []
   for (const { part: number, mark } of parts) {
     const stem = of.by ? `${of.table}-${number}` : of.table
     const known = last?.files.find((file) => file.name.startsWith(`${stem}-`) && file.table === of.table && file.mark === mark)
-    files.push(known ?? (await writePart(tx, of, { folder, stem, mark, where: sql`${part} = ${number}` })))
+    read.push(known ? { file: known, text: null } : await readPart(tx, of, { stem, mark, where: sql`${part} = ${number}` }))
   }
-  return files
+  return read
 }
 
-async function writePart(
-  tx: Db,
-  of: SelfBackupTable,
-  into: { folder: string; stem: string; mark: string; where: ReturnType<typeof sql> },
-): Promise<SelfBackupFile> {
+async function readPart(tx: Db, of: SelfBackupTable, part: { stem: string; mark: string; where: SQL }): Promise<ReadPart> {
   // PostgreSQL writes and reads the rows itself: no type is translated on the way
   const row = of.without ? sql`to_jsonb(t) - ${of.without}::text` : sql`to_jsonb(t)`
   const rows = await rowsOf<{ line: string }>(
     tx,
-    sql`select (${row})::text as line from ${sql.identifier(of.table)} t where ${into.where}`,
+    sql`select (${row})::text as line from ${sql.identifier(of.table)} t where ${part.where}`,
   )
   const text = rows.map(({ line }) => `${line}\n`).join('')
   const sha256 = createHash('sha256').update(text).digest('hex')
-  const name = `${into.stem}-${sha256.slice(0, 16)}.jsonl`
-  await writeDurably(path.join(into.folder, name), text)
-  return { table: of.table, name, sha256, rows: rows.length, mark: into.mark }
+  const name = `${part.stem}-${sha256.slice(0, 16)}.jsonl`
+  return { file: { table: of.table, name, sha256, rows: rows.length, mark: part.mark }, text }
 }
 
 /** After the index: what it does not name is of no use to anyone. */

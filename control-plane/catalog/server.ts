@@ -4,10 +4,8 @@ import type { Secret } from '../../shared/secret.ts'
 import type { Catalog, Db } from './catalog.ts'
 import { migrateCatalog } from './migrate.ts'
 import * as schema from './schema/schema.ts'
-import { catalogError, isRepeatable, notifyIn } from './sql.ts'
+import { catalogError, notifyIn } from './sql.ts'
 import { translateErrors } from './translate-errors.ts'
-
-const TRANSACTION_TRIES = 5
 
 /** A PostgreSQL server, 14 or later, shared by several control planes. */
 export async function openServer(url: Secret): Promise<Catalog> {
@@ -35,20 +33,9 @@ export async function openServer(url: Secret): Promise<Catalog> {
   return {
     kind: 'postgres',
     db,
-    transaction: (fn) => repeatably(db, fn),
+    transaction: (fn) => db.transaction(fn),
     notify: (channel, payload) => notifyIn(db, channel, payload),
     listen: async (channel, fn) => (await client.listen(channel, fn)).unlisten,
     close: () => client.end({ timeout: 5 }),
-  }
-}
-
-async function repeatably<T>(db: Db, fn: (tx: Db) => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await db.transaction(fn)
-    } catch (error) {
-      if (attempt < TRANSACTION_TRIES && isRepeatable(error)) continue
-      throw catalogError(error)
-    }
   }
 }
