@@ -1,7 +1,7 @@
 import type { Readable, Writable } from 'node:stream'
 
 /**
- * The only way to a child process. No shell, absolute paths, an environment made from nothing (PATH, LANG=C.UTF-8, TZ=UTC
+ * The only way to a child process. No shell, absolute paths, an environment made from nothing (PATH, LANG=C.UTF-8, TZ=UTC,
  * what is given, and HOLDFAST_TOOL: family.ts), no argument of foreign origin may begin with a hyphen. Tools stay in the process
  * group of the job.
  */
