@@ -3,23 +3,12 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { FakeClock } from '../../shared/fake-clock.ts'
 import { catalogsUnderTest, type TestCatalog } from '../../test/harness/catalogs.ts'
 import { closure, getBackup } from './backups.ts'
-import { type ClaimedJob, claimJobs, takeOverCommits } from './claim-jobs.ts'
-import { beginCommit } from './commits.ts'
-import { connectHost, makeHost, type TestHost } from './fleet-fixture.ts'
+import { takeOverCommits } from './claim-jobs.ts'
+import { connectHost } from './fleet-fixture.ts'
 import { listEvents } from './job-events.ts'
-import {
-  type AttemptRef,
-  beginValidation,
-  confirmEnd,
-  expireLeases,
-  finishAttempt,
-  forceEnd,
-  recordAccepted,
-  recordLog,
-  recordProgress,
-  renewLeases,
-} from './job-reports.ts'
+import { confirmEnd, finishAttempt, forceEnd, recordAccepted, recordLog, recordProgress, renewLeases } from './job-reports.ts'
 import { createJob, getJob, listJobs, type NewJob, requestCancel, requireCurrentAttempt } from './jobs.ts'
+import { jobFixture } from './jobs-fixture.ts'
 import { insertOccurrence, listOccurrences } from './occurrences.ts'
 import { putPolicy } from './policies.ts'
 import { pruneHistory } from './prune.ts'
@@ -37,66 +26,8 @@ describe.each(catalogs)('jobs, $kind', ({ open }) => {
   })
   afterAll(() => under.dispose())
 
-  const newHost = () => makeHost(under.catalog.db, now())
-  const backupJob = (host: TestHost, more: Partial<NewJob> = {}): NewJob => ({
-    spec: { kind: 'backup', type: 'incremental', target: 'primary' },
-    agentId: host.agentId,
-    sourceId: host.source.id,
-    requestedBy: 'test',
-    maxAttempts: 3,
-    deadlineSeconds: 3600,
-    ...more,
-  })
-  const claim = (host: TestHost, more: { perAgent?: number; instanceId?: string } = {}) =>
-    claimJobs(
-      under.catalog.db,
-      {
-        instanceId: more.instanceId ?? host.instanceId,
-        agentIds: [host.agentId],
-        limits: { perAgent: more.perAgent ?? 4, fleet: 10_000 },
-        recipients: ['age1fleet'],
-        leaseUntil: later(60_000),
-      },
-      now(),
-    )
-  const expire = async (host: TestHost) =>
-    (await expireLeases(under.catalog.db, now())).filter((job) => job.agentId === host.agentId)
-  const ref = (host: TestHost, claimed: ClaimedJob): AttemptRef => ({
-    by: { agentId: host.agentId, epoch: host.epoch },
-    jobId: claimed.job.id,
-    attempt: claimed.job.attempt,
-  })
-  const only = <T>(items: T[]): T => {
-    expect(items).toHaveLength(1)
-    return items[0] as T
-  }
-
-  /** A whole backup; time moves on so that it is newer than the one before. */
-  async function backUp(host: TestHost, more: Partial<NewJob> = {}): Promise<ClaimedJob> {
-    const { db } = under.catalog
-    await clock.advance(1000)
-    await createJob(db, backupJob(host, more), now())
-    const claimed = only(await claim(host))
-    const of = ref(host, claimed)
-    await recordAccepted(db, of, now(), later(60_000))
-    await commit(host, claimed)
-    await beginValidation(db, { ...of, by: 'control-plane' }, now(), later(60_000))
-    await finishAttempt(db, { ...of, by: 'control-plane' }, { outcome: 'succeeded' }, now())
-    return claimed
-  }
-
-  function commit(host: TestHost, claimed: ClaimedJob, more: { leansOn?: string[]; manifest?: string } = {}) {
-    const dispatch = claimed.dispatch
-    if (!dispatch) throw new Error('no dispatch')
-    const leansOn = more.leansOn ?? [...(dispatch.base ? [dispatch.base.id] : []), ...dispatch.leanedOn.map((base) => base.id)]
-    return beginCommit(
-      under.catalog.db,
-      { by: { agentId: host.agentId, epoch: null }, jobId: claimed.job.id, attempt: claimed.job.attempt },
-      { type: dispatch.type, leansOn, recipients: ['age1fleet'], readBytes: 100, storedBytes: 10, totalCount: 5 },
-      now(),
-      ({ sequence, predecessor }) => Buffer.from(JSON.stringify([more.manifest, sequence, predecessor?.toString('hex')])),
-    )
-  }
+  const fixture = jobFixture(() => under.catalog.db, clock)
+  const { newHost, backupJob, claim, expire, ref, only, backUp, commit } = fixture
 
   test('a job runs once: claimed by one, dispatched with the epoch of the stream, reported by it alone', async () => {
     const { db } = under.catalog
