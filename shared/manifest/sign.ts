@@ -14,7 +14,18 @@ import { verifyingKeyId } from './verifying-key.ts'
 
 /** The agent's half: `privateKey` is that of the first certificate of `chainPem`. */
 export function signFacts(facts: Facts, identity: { privateKey: KeyObject; chainPem: string }): SignedFacts {
-  const checked = factsSchema.parse(facts)
+  const parsed = factsSchema.safeParse(facts)
+  if (!parsed.success) {
+    const tooMany = facts.objects.length > 200_000
+    throw new HoldfastError(
+      tooMany ? 'too_large' : 'invalid_argument',
+      `the facts of ${facts.id} are not of the format: ${parsed.error.message}`,
+      {
+        hint: tooMany ? 'Split the source: a backup has 200,000 objects at most.' : 'Check the names of host, source and engine.',
+      },
+    )
+  }
+  const checked = parsed.data
   const signature = sign('sha256', signingBytes('agent', checked), identity.privateKey)
   return { facts: checked, agent: { chain: splitChain(identity.chainPem), signature: signature.toString('base64') } }
 }

@@ -5,7 +5,7 @@ import { closeSync, openSync, readSync, writeSync } from 'node:fs'
  * buckets by their first byte, sorted a bucket at a time. So a table of a terabyte's chunks is sorted in a few megabytes.
  */
 export class BucketSpool {
-  readonly #fd: number
+  #fd: number
   readonly #rowBytes: number
   readonly #keyBytes: number
   readonly #buckets: Bucket[]
@@ -49,6 +49,8 @@ export class BucketSpool {
 
   close(): void {
     closeSync(this.#fd)
+    // a late row must not go to whatever file has this number next
+    this.#fd = CLOSED
   }
 
   #flush(bucket: Bucket): void {
@@ -79,6 +81,7 @@ interface Bucket {
   rows: number
 }
 
+const CLOSED = -1
 const BUCKET_BITS = 6
 const BUCKETS = 1 << BUCKET_BITS
 const ROWS_IN_MEMORY = 1024

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
+import { HoldfastError } from '../errors.ts'
 import { type BackupPlaceRef, contentsName, objectKey } from '../manifest/layout.ts'
 import { fingerprintSchema } from '../results.ts'
 import { ByteReader } from './bytes.ts'
@@ -49,10 +50,20 @@ export const artifactRowSchema = z.strictObject({
 })
 export type ArtifactRow = z.infer<typeof artifactRowSchema>
 
+/** What a reader would refuse is not written. */
+export function requireSize(what: string, bytes: number): void {
+  // the rest is for headers and padding
+  if (bytes <= LIMITS.head * 0.9) return
+  throw new HoldfastError('too_large', `the ${what} of the backup would have ${bytes} bytes`, {
+    hint: 'Split the source: it has too many parts or too many artifacts for one backup.',
+  })
+}
+
 const sealPlace = (backup: BackupPlaceRef, attempt: number) => ({ backup, attempt, object: contentsName(attempt) })
 
 export function sealContents(contents: Contents, backup: BackupPlaceRef, attempt: number, dataKey: Buffer): Buffer {
   const json = Buffer.from(JSON.stringify(contents))
+  requireSize('contents', json.length)
   const frame = compressNow(json)
   const around = CONTENTS_MAGIC.length + SALT_BYTES + TAG_BYTES
   const plain = Buffer.alloc(padme(around + 8 + frame.length) - around)

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { type BackupPlaceRef, indexName, objectKey } from '../manifest/layout.ts'
 import type { Secret } from '../secret.ts'
 import { ByteReader } from './bytes.ts'
+import { requireSize } from './contents.ts'
 import { damaged, INDEX_MAGIC, LIMITS, padme, placeOf } from './format.ts'
 import { openSealed, parseJson, sealToRecipients } from './keys.ts'
 
@@ -26,6 +27,7 @@ export type IndexHead = z.infer<typeof indexSchema>
 
 export async function sealIndex(index: IndexHead, recipients: readonly string[]): Promise<Buffer> {
   const json = Buffer.from(JSON.stringify(index))
+  requireSize('index', json.length)
   const plain = Buffer.alloc(padme(INDEX_MAGIC.length + 4 + json.length))
   INDEX_MAGIC.copy(plain)
   plain.writeUInt32LE(json.length, INDEX_MAGIC.length)

@@ -14,7 +14,7 @@ export interface KnownFileEntry {
 
 /** Segments of files on their way into a known list: a file beside it until the blocks have their numbers. */
 export class BlobSpool {
-  readonly #fd: number
+  #fd: number
   readonly #out = new ByteWriter()
   #end = 0
 
@@ -53,6 +53,8 @@ export class BlobSpool {
 
   close(): void {
     closeSync(this.#fd)
+    // a late blob must not go to whatever file has this number next
+    this.#fd = -1
   }
 }
 

@@ -45,6 +45,8 @@ export class Packer {
   #open: { builder: PackBuilder; pack: number } | null = null
   #sending = new Set<Promise<void>>()
   #failure: { error: unknown } | null = null
+  /** Reports of confirmed packs, one at a time. */
+  #reports: Promise<void> = Promise.resolve()
 
   constructor(options: PackerOptions) {
     this.#options = options
@@ -110,7 +112,8 @@ export class Packer {
     const hash = sha256(pack.bytes)
     await objects.put(pack.name, pack.bytes, hash, signal)
     const stored = { name: pack.name, size: pack.bytes.length, sha256: hash }
-    await onStored({ ...stored, chunks: packRecord(pack) })
+    this.#reports = this.#reports.then(() => onStored({ ...stored, chunks: packRecord(pack) }))
+    await this.#reports
     ;(this.packs[number] as UsablePack).stored = stored
   }
 

@@ -49,7 +49,7 @@ export interface WriterOptions {
   readonly scratch: string
   readonly signal: AbortSignal
   onProgress(totals: WriterTotals): void
-  /** Called after a pack was confirmed: what a resumed attempt needs to use it again. Awaited before the next pack. */
+  /** Called after a pack was confirmed: what a resumed attempt needs to use it again. One call at a time. */
   onPackStored?(pack: StoredPack): Promise<void>
 }
 

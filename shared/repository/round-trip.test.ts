@@ -1,7 +1,10 @@
+import { randomBytes } from 'node:crypto'
+import fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import type { TreeOutput } from '../artifacts.ts'
 import { canonicalBytes } from '../manifest/canonical.ts'
 import { verifyManifest } from '../manifest/verify.ts'
+import { Secret } from '../secret.ts'
 import { collect, contentOf, dumpLike, entries, file, pieces, seededBytes } from './testing/content.ts'
 import { TestFleet } from './testing/fleet.ts'
 
@@ -87,5 +90,104 @@ describe('a backup is written and read', () => {
     const third = await fleet.backup(4, (sink) => sink.stream({ name: 'dump', chunking: cdc }, pieces(bytes)), { base: again })
     expect(third.facts.leans_on.map(({ id }) => id)).toEqual([full.facts.id])
     expect((await collect((await fleet.reader(third)).openStream('dump'))).equals(bytes)).toBe(true)
+  })
+
+  test('a backup of nothing, and artifacts of nothing, are backups', async () => {
+    const nothing = await fleet.backup(5, async () => undefined)
+    const empty = await fleet.backup(6, async (sink) => {
+      await sink.stream({ name: '', chunking: cdc }, pieces(Buffer.alloc(0)))
+      await sink.tree({ name: 'tree', chunking: cdc }, entries([]))
+    })
+    for (const [manifest, count] of [
+      [nothing, 0],
+      [empty, 2],
+    ] as const) {
+      const reader = await fleet.reader(manifest)
+      const errors: unknown[] = []
+      await reader.verify({ onError: (error) => errors.push(error) })
+      expect(errors).toEqual([])
+      let found = 0
+      for await (const { bytes } of reader.artifacts()) found += 1 + bytes
+      expect(found).toBe(count)
+    }
+    const next = await fleet.backup(7, (sink) => sink.stream({ name: 's', chunking: cdc }, pieces(seededBytes(1, 10))), {
+      base: nothing,
+    })
+    expect(await collect((await fleet.reader(next)).openStream('s'))).toEqual(seededBytes(1, 10))
+  })
+
+  test('thousands of artifacts and entries stand in pages, and are found by name', async () => {
+    const names = Array.from({ length: 3000 }, (_, n) => `table "${n}" \u{1F4A9} ${'x'.repeat(n % 700)}`)
+    const many = Array.from({ length: 12_000 }, (_, n) => file({ path: `d/${n}`, bytes: seededBytes(n % 50, 20 + (n % 40)) }))
+    const manifest = await fleet.backup(8, async (sink) => {
+      for (const name of names)
+        await sink.stream({ name, part: name, chunking: cdc, facts: { columns: name } }, pieces(Buffer.from(name)))
+      await sink.tree({ name: 'tree', chunking: cdc }, entries(many))
+    })
+    const reader = await fleet.reader(manifest)
+    for (const name of [names[0], names[1234], names[2999]] as string[]) {
+      expect((await collect(reader.openStream(name))).toString()).toBe(name)
+    }
+    let n = 0
+    for await (const entry of reader.openTree('tree', ({ path }) => path.toString().endsWith('7'))) {
+      const index = Number(entry.path.toString().slice(2))
+      if (index % 997 === 0) expect(await contentOf(entry)).toEqual(seededBytes(index % 50, 20 + (index % 40)))
+      n++
+    }
+    expect(n).toBe(1200)
+    let last = Buffer.alloc(0)
+    for await (const { name } of reader.artifacts()) {
+      const bytes = Buffer.from(name)
+      expect(last.compare(bytes)).toBeLessThan(0)
+      last = bytes
+    }
+    await expect(collect(reader.openStream('absent'))).rejects.toMatchObject({ code: 'not_found' })
+    await expect(collect(reader.openStream('tree'))).rejects.toMatchObject({ code: 'not_found' })
+  })
+
+  test('several artifacts at a time, of any bytes in any pieces, come back as they were', async () => {
+    const stream = fc.record({
+      bytes: fc.uint8Array({ maxLength: 20_000 }),
+      piece: fc.integer({ min: 1, max: 5000 }),
+      fixed: fc.boolean(),
+    })
+    await fc.assert(
+      fc.asyncProperty(fc.array(stream, { maxLength: 5 }), async (streams) => {
+        const manifest = await fleet.backup(9, (sink) =>
+          Promise.all(
+            streams.map(({ bytes, piece, fixed }, n) => {
+              const chunking = fixed
+                ? ({ kind: 'fixed', bytes: 512 } as const)
+                : ({ kind: 'content-defined', averageBytes: 4096 } as const)
+              return sink.stream({ name: String(n), chunking }, pieces(Buffer.from(bytes), piece))
+            }),
+          ),
+        )
+        const reader = await fleet.reader(manifest)
+        for (const [n, { bytes }] of streams.entries())
+          expect((await collect(reader.openStream(String(n)))).equals(bytes)).toBe(true)
+      }),
+      { numRuns: 15 },
+    )
+  })
+
+  test('a name used twice is refused', async () => {
+    const twice = fleet.backup(10, async (sink) => {
+      await sink.stream({ name: 'a', chunking: cdc }, pieces(Buffer.alloc(1)))
+      await sink.tree({ name: 'a', chunking: cdc }, entries([]))
+    })
+    await expect(twice).rejects.toMatchObject({ code: 'already_exists' })
+  })
+
+  test('an incremental with another gear key than its base, or without a base, is refused', async () => {
+    const full = await fleet.backup(11, async () => undefined)
+    const gearKey = new Secret(randomBytes(32))
+    await expect(fleet.backup(12, async () => undefined, { base: full, gearKey })).rejects.toMatchObject({
+      code: 'base_unusable',
+    })
+    await expect(fleet.backup(12, async () => undefined, { type: 'incremental' })).rejects.toMatchObject({
+      code: 'base_unusable',
+    })
+    await expect(fleet.backup(12, async () => undefined, { recipients: [] })).rejects.toMatchObject({ code: 'key_missing' })
   })
 })

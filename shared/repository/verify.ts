@@ -1,51 +1,54 @@
 import { randomInt } from 'node:crypto'
-import { HoldfastError, isHoldfastError } from '../errors.ts'
-import { objectKey } from '../manifest/layout.ts'
-import { fetchObject, type Origin } from './block-source.ts'
+import { isHoldfastError } from '../errors.ts'
+import { contentsName, objectKey } from '../manifest/layout.ts'
+import type { ObjectFact } from '../manifest/manifest.ts'
+import { fetchObject, type OpenPack, type Origin, originOf } from './block-source.ts'
 import { attemptOfPack, damaged, LIMITS, PACK_NAME, sha256 } from './format.ts'
+import { type OpenedParts, openParts } from './opened.ts'
 import { checkChunks, openWholePack, PackOpener } from './pack.ts'
-import type { RepositoryReader } from './reader.ts'
-import type { ObjectError } from './repository.ts'
+import type { ObjectError, ReaderOptions } from './repository.ts'
+import type { Run } from './runs.ts'
 
 type OnError = (error: ObjectError) => void
 
 /**
- * Reads back every object that the backup needs, opens every block, hashes every chunk, and follows every run. Errors that
- * concern an object are reported with its key; what hinders the reading itself (a target that is away) is thrown.
+ * Reads back every object that the backup needs, opens every block, hashes every chunk, and follows every run. Damage is reported with
+ * the object's key, even where it keeps the backup from being opened at all; what hinders the reading itself (a target that is away) is thrown.
  */
-export async function verifyBackup(reader: RepositoryReader, onError: OnError): Promise<{ bytes: number; objects: number }> {
-  const totals = { bytes: 0, objects: 0 }
-  const bad = new Set<string>()
-  const report = (error: ObjectError) => {
-    bad.add(error.key)
+export async function verifyStored(options: ReaderOptions, onError: OnError): Promise<{ bytes: number; objects: number }> {
+  const reported = new Set<string>()
+  // damage of contents is met when they are opened and again when they are checked
+  const once: OnError = (error) => {
+    if (reported.has(error.key)) return
+    reported.add(error.key)
     onError(error)
   }
-  for (const [number, origin] of reader.origins.entries()) {
-    const wanted = number === 0 ? null : await packsWanted(reader, number, report)
-    for (const object of factsOf(reader, origin).objects) {
+  const contentsKey = objectKey(options.manifest.facts, contentsName(options.manifest.facts.attempt))
+  const reader = await caught(contentsKey, once, () => openParts(options))
+  const wanted = reader && (await caught(contentsKey, once, () => followRuns(reader, once)))
+  const totals = { bytes: 0, objects: 0 }
+  const leaned = options.manifest.facts.leans_on.flatMap(({ id }) => options.leansOn.get(id)?.facts ?? [])
+  for (const facts of [options.manifest.facts, ...leaned]) {
+    const own = facts === options.manifest.facts
+    const origin = originOf(facts, (attempt) => options.keys(facts.id, attempt)?.reveal())
+    for (const object of facts.objects) {
       const isPack = PACK_NAME.test(object.name)
-      if (wanted && (isPack ? !wanted.has(object.name) : !object.name.startsWith('keys/'))) continue
-      const found = await caught(objectKey(origin.ref, object.name), report, async () => checkObject(reader, origin, object))
+      const needed = own || (isPack ? !wanted || wanted.has(objectKey(facts, object.name)) : object.name.startsWith('keys/'))
+      if (!needed) continue
+      const bytes = await caught(objectKey(facts, object.name), once, () => checkObject(options, origin, object))
       totals.objects++
-      totals.bytes += found ?? 0
+      totals.bytes += bytes ?? 0
     }
   }
-  await followRuns(reader, bad, report)
   return totals
 }
 
-function factsOf(reader: RepositoryReader, origin: Origin) {
-  const manifest = origin === reader.origins[0] ? reader.manifest : reader.options.leansOn.get(origin.ref.id)
-  if (!manifest) throw new HoldfastError('internal', `no manifest for ${origin.ref.id}`)
-  return manifest.facts
-}
-
 /** The bytes read. */
-async function checkObject(reader: RepositoryReader, origin: Origin, object: { name: string; size: number; sha256: string }) {
+async function checkObject(options: ReaderOptions, origin: Origin, object: ObjectFact): Promise<number> {
   const key = objectKey(origin.ref, object.name)
   const isPack = PACK_NAME.test(object.name)
   if (object.size > (isPack ? LIMITS.pack : LIMITS.head)) throw damaged(key, 'it is too large')
-  const { objects, signal } = reader.options
+  const { objects, signal } = options
   signal.throwIfAborted()
   const bytes = await fetchObject(objects, key, { offset: 0, length: object.size }, signal)
   if (sha256(bytes).toString('hex') !== object.sha256) throw damaged(key, 'its bytes are not those that were stored')
@@ -57,62 +60,67 @@ async function checkObject(reader: RepositoryReader, origin: Origin, object: { n
   return bytes.length
 }
 
-/** Names of the packs of a leaned-on backup that this one uses. */
-async function packsWanted(reader: RepositoryReader, number: number, report: OnError): Promise<Set<string>> {
-  const names = new Set<string>()
-  const { contentsKey } = reader
-  await caught(contentsKey, report, async () => {
-    for await (const row of reader.rows()) {
-      for await (const record of reader.body(row).records()) {
-        if (record.kind !== 'run' || record.run.origin !== number) continue
-        const name = reader.origins[number]?.packs[record.run.pack]?.name
-        if (name) names.add(name)
+/**
+ * Every run must lie within its pack, and the lengths must add up to what the contents say. Returns the keys of the packs that are used.
+ * A pack that does not open is reported, and what would depend on its directory is left out.
+ */
+async function followRuns({ contents, blocks, origins }: OpenedParts, report: OnError): Promise<Set<string>> {
+  const used = new Set<string>()
+  const bad = new Set<string>()
+  for await (const row of contents.rows()) {
+    const expected = { bytes: row.kind === 'tree' ? 0 : row.bytes }
+    let bytes = 0
+    let whole = true
+    for await (const record of contents.body(row).records()) {
+      if (record.kind === 'hole') bytes += record.length
+      else if (record.kind === 'entry')
+        expected.bytes += record.entry.type === 'file' && !record.entry.hardLinkTo ? record.entry.size : 0
+      else {
+        const { origin, pack } = record.run
+        const of = origins[origin]
+        const name = of?.packs[pack]?.name
+        if (!of || !name) throw contents.fail('a run names a pack that no manifest names')
+        const key = objectKey(of.ref, name)
+        used.add(key)
+        const open = bad.has(key) ? undefined : await caught(key, report, () => blocks.pack(origin, pack))
+        if (open) bytes += runLength(open, record.run)
+        else {
+          bad.add(key)
+          whole = false
+        }
       }
     }
-  })
-  return names
+    if (whole && bytes !== expected.bytes) {
+      throw contents.fail(`${row.kind} ${JSON.stringify(row.name)} has ${bytes} bytes where ${expected.bytes} are said`)
+    }
+  }
+  return used
 }
 
-/** Every run must lie within its pack, and the lengths must add up to what the contents say. */
-async function followRuns(reader: RepositoryReader, bad: Set<string>, report: OnError): Promise<void> {
-  const { contentsKey } = reader
-  await caught(contentsKey, report, async () => {
-    for await (const row of reader.rows()) {
-      let bytes = 0
-      let entrySize = 0
-      for await (const record of reader.body(row).records()) {
-        if (record.kind === 'hole') bytes += record.length
-        if (record.kind === 'entry') entrySize += record.entry.type === 'file' && !record.entry.hardLinkTo ? record.entry.size : 0
-        if (record.kind !== 'run') continue
-        const { origin, pack, block, first, count } = record.run
-        const of = reader.origins[origin]
-        const name = of?.packs[pack]?.name
-        if (!of || !name) throw reader.fail('a run names a pack that no manifest names')
-        if (bad.has(objectKey(of.ref, name))) return
-        const { directory, opener } = await reader.blocks.pack(origin, pack)
-        if (block >= directory.blocks || first + count > directory.chunksOf(block)) throw opener.fail('a run lies outside of it')
-        for (let n = first; n < first + count; n++) bytes += directory.chunkLength(block, n)
-      }
-      const expected = row.kind === 'tree' ? entrySize : row.bytes
-      if (bytes !== expected)
-        throw reader.fail(`${row.kind} ${JSON.stringify(row.name)} has ${bytes} bytes where ${expected} are said`)
-    }
-  })
+function runLength({ directory, opener }: OpenPack, { block, first, count }: Run): number {
+  if (block >= directory.blocks || first + count > directory.chunksOf(block)) throw opener.fail('a run lies outside of it')
+  let bytes = 0
+  for (let n = first; n < first + count; n++) bytes += directory.chunkLength(block, n)
+  return bytes
 }
 
 /** Opens random blocks: `count` of this backup's own, and `count` of those it leans on. */
-export async function sampleBackup(reader: RepositoryReader, count: number, onError: OnError): Promise<{ blocks: number }> {
+export async function sampleBackup(
+  { origins: all, blocks: source }: OpenedParts,
+  count: number,
+  onError: OnError,
+): Promise<{ blocks: number }> {
   let blocks = 0
-  const groups = [[0], reader.origins.map((_, n) => n).slice(1)]
+  const groups = [[0], all.map((_, n) => n).slice(1)]
   for (const origins of groups) {
-    const packs = origins.flatMap((origin) => (reader.origins[origin]?.packs ?? []).map((_, pack) => ({ origin, pack })))
+    const packs = origins.flatMap((origin) => (all[origin]?.packs ?? []).map((_, pack) => ({ origin, pack })))
     for (let n = 0; n < count && packs.length > 0; n++) {
       const { origin, pack } = packs[randomInt(packs.length)] as { origin: number; pack: number }
-      const of = reader.origins[origin] as Origin
+      const of = all[origin] as Origin
       await caught(objectKey(of.ref, of.packs[pack]?.name ?? ''), onError, async () => {
-        const { directory, opener } = await reader.blocks.pack(origin, pack)
+        const { directory, opener } = await source.pack(origin, pack)
         const block = randomInt(directory.blocks)
-        checkChunks(opener, directory, block, (await reader.blocks.block(origin, pack, block)).plain)
+        checkChunks(opener, directory, block, (await source.block(origin, pack, block)).plain)
         blocks++
       })
     }

@@ -33,6 +33,11 @@ export async function openWriter(options: WriterOptions): Promise<BackupWriter> 
       hint: 'Only a full leans on nothing.',
     })
   }
+  if (options.recipients.length === 0) {
+    throw new HoldfastError('key_missing', 'the backup has no recipient', {
+      hint: 'Nobody could ever open it: configure a recovery recipient.',
+    })
+  }
   return new RepositoryWriter(options)
 }
 
@@ -82,7 +87,12 @@ class RepositoryWriter implements BackupWriter {
     this.#pipeline = new BlockPipeline(this.#packer, places)
     this.#draft = new KnownDraft(options.scratch)
     const own = new OwnChunks()
-    useEarlierPacks({ backup, earlier: options.earlier, packs: this.#packer.packs, places, own, draft: this.#draft })
+    try {
+      useEarlierPacks({ backup, earlier: options.earlier, packs: this.#packer.packs, places, own, draft: this.#draft })
+    } catch (error) {
+      this.#draft.close()
+      throw error
+    }
     const { backupIds, permille } = options.resend
     const resend = known && new Resend({ known, backupIds, permille, damagedPacks: options.damagedPacks })
     this.#context = {

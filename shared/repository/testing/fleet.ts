@@ -15,7 +15,7 @@ import { Secret } from '../../secret.ts'
 import { openDataKeys } from '../keys.ts'
 import { keepKnown, openKnown } from '../known.ts'
 import { openReader } from '../reader.ts'
-import type { BackupReader, KnownChunks, WriterOptions, WriterTotals } from '../repository.ts'
+import type { BackupReader, KnownChunks, ReaderOptions, WriterOptions, WriterTotals } from '../repository.ts'
 import { openWriter } from '../writer.ts'
 import { TEST_AGENT_CHAIN, TEST_AGENT_KEY } from './agent-identity.ts'
 import { MemoryObjects } from './memory-objects.ts'
@@ -129,6 +129,10 @@ export class TestFleet {
   }
 
   async reader(manifest: Manifest): Promise<BackupReader> {
+    return await openReader(await this.readerOptions(manifest))
+  }
+
+  async readerOptions(manifest: Manifest): Promise<ReaderOptions> {
     const leansOn = new Map(manifest.facts.leans_on.map(({ id }) => [id, this.manifests.get(id) as Manifest]))
     const keys = new Map<string, Secret<Buffer>>()
     for (const { facts } of [manifest, ...leansOn.values()]) {
@@ -139,13 +143,13 @@ export class TestFleet {
           keys.set(`${facts.id}/${row.attempt}`, row.dataKey)
       }
     }
-    return await openReader({
+    return {
       manifest,
       leansOn,
       keys: (id, attempt) => keys.get(`${id}/${attempt}`),
       objects: this.objects,
       signal: new AbortController().signal,
-    })
+    }
   }
 }
 

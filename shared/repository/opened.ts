@@ -1,0 +1,111 @@
+import { HoldfastError } from '../errors.ts'
+import { manifestSha256 } from '../manifest/canonical.ts'
+import { contentsName, objectKey } from '../manifest/layout.ts'
+import { BlockSource, fetchObject, type Origin, originOf } from './block-source.ts'
+import { BodyReader, readPage } from './body-reader.ts'
+import { ByteReader } from './bytes.ts'
+import { type ArtifactRow, artifactRowSchema, type Contents, openContents } from './contents.ts'
+import { damaged, LIMITS, PAGE, sha256 } from './format.ts'
+import { parseJson } from './keys.ts'
+import type { ReaderOptions } from './repository.ts'
+
+/** A backup whose contents are open: what reading, verifying and sampling share. */
+export interface OpenedParts {
+  /** Origin 0 is the backup itself. */
+  readonly origins: readonly Origin[]
+  readonly blocks: BlockSource
+  readonly contents: OpenedContents
+}
+
+/** Throws `object_missing`, `object_damaged`, `key_missing`. Everything is checked against the manifests, which the caller has checked. */
+export async function openParts(options: ReaderOptions, onRead: (bytes: number) => void = () => undefined): Promise<OpenedParts> {
+  const { facts } = options.manifest
+  const origins = collectOrigins(options)
+  const own = origins[0] as Origin
+  const key = objectKey(own.ref, contentsName(facts.attempt))
+  const head = await readContents(options, own, key)
+  const leaned = facts.leans_on.map(({ id, manifest_sha256 }) => `${id} ${manifest_sha256}`)
+  if (leaned.join() !== head.origins.map(({ id, manifest_sha256 }) => `${id} ${manifest_sha256}`).join()) {
+    throw damaged(key, 'it leans on other backups than the manifest says')
+  }
+  const blocks = new BlockSource(options.objects, origins, options.signal, onRead)
+  return { origins, blocks, contents: new OpenedContents(key, head, blocks) }
+}
+
+/** Artifacts of a backup, page by page. */
+export class OpenedContents {
+  readonly head: Contents
+  readonly #key: string
+  readonly #blocks: BlockSource
+
+  constructor(key: string, head: Contents, blocks: BlockSource) {
+    this.#key = key
+    this.head = head
+    this.#blocks = blocks
+  }
+
+  fail = (what: string): HoldfastError => damaged(this.#key, what)
+
+  /** Every artifact row in order of names. */
+  async *rows(fromPage = 0): AsyncGenerator<ArtifactRow> {
+    for (const { pack, block } of this.head.artifacts.pages.slice(fromPage)) {
+      const { bytes, fail } = await readPage(this.#blocks, pack, block, PAGE.artifacts)
+      const reader = new ByteReader(bytes, fail, 1)
+      while (reader.left > 0) {
+        const row = artifactRowSchema.safeParse(parseJson(reader.sized(LIMITS.artifactRow)))
+        if (!row.success) throw fail('an artifact is of another shape')
+        yield row.data
+      }
+    }
+  }
+
+  body(row: ArtifactRow): BodyReader {
+    return new BodyReader(row, this.#blocks, this.fail)
+  }
+
+  /** Throws `not_found`. */
+  async find(kind: 'stream' | 'tree', name: string): Promise<ArtifactRow> {
+    const wanted = Buffer.from(name)
+    const { pages } = this.head.artifacts
+    let page = 0
+    while (page + 1 < pages.length && Buffer.from(pages[page + 1]?.first ?? '').compare(wanted) <= 0) page++
+    for await (const row of this.rows(page)) {
+      if (row.name === name && row.kind === kind) return row
+      if (Buffer.from(row.name).compare(wanted) > 0) break
+    }
+    throw new HoldfastError('not_found', `the backup has no ${kind} ${JSON.stringify(name)}`, {
+      hint: 'Look at what the backup holds with: holdfast show ID',
+    })
+  }
+}
+
+function collectOrigins(options: ReaderOptions): Origin[] {
+  const { facts } = options.manifest
+  const leaned = facts.leans_on.map((lean) => {
+    const manifest = options.leansOn.get(lean.id)
+    const key = `${lean.host}/${lean.source}/${lean.id}/manifest.json`
+    if (!manifest) {
+      throw new HoldfastError('object_missing', `${key} is missing, and the backup leans on it`, {
+        hint: 'Read the backup from a target where everything it leans on is good too.',
+        context: { key },
+      })
+    }
+    const { host, source, id } = manifest.facts
+    const same = host === lean.host && source === lean.source && id === lean.id
+    if (!same || manifestSha256(manifest) !== lean.manifest_sha256)
+      throw damaged(key, 'it is not the manifest that was leaned on')
+    return manifest
+  })
+  return [options.manifest, ...leaned].map(({ facts: of }) => originOf(of, (attempt) => options.keys(of.id, attempt)?.reveal()))
+}
+
+async function readContents(options: ReaderOptions, own: Origin, key: string): Promise<Contents> {
+  const { facts } = options.manifest
+  const object = facts.objects.find(({ name }) => name === contentsName(facts.attempt))
+  if (!object) throw damaged(key, 'the manifest does not name it')
+  if (object.size > LIMITS.head) throw damaged(key, 'it is too large')
+  const bytes = await fetchObject(options.objects, key, { offset: 0, length: object.size }, options.signal)
+  if (sha256(bytes).toString('hex') !== object.sha256) throw damaged(key, 'its bytes are not those that were stored')
+  const { dataKey } = own.keys(facts.attempt)
+  return openContents(bytes, own.ref, facts.attempt, dataKey as Buffer)
+}
