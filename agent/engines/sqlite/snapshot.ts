@@ -23,7 +23,7 @@ export interface Snapshot {
   close(): Promise<void>
 }
 
-/** docs/decisions/sqlite-snapshots.md says why it is done like this. */
+/** docs/decisions/0007-sqlite-snapshots.md says why it is done like this. */
 export async function takeSnapshot(file: string, config: SqliteConfig, run: Run): Promise<Snapshot> {
   const opened: FileHandle[] = []
   const before = await stat(file, { bigint: true })
