@@ -7,7 +7,8 @@ const ROOT = path.resolve(import.meta.dirname, '../..')
 
 async function pages(): Promise<string[]> {
   const found: string[] = []
-  for await (const file of glob(['*.md', '{docs,proto,shared,agent,control-plane,deploy,test}/**/*.md'], { cwd: ROOT })) found.push(file)
+  for await (const file of glob(['*.md', '{docs,proto,shared,agent,control-plane,deploy,test}/**/*.md'], { cwd: ROOT }))
+    found.push(file)
   return found
 }
 
@@ -21,7 +22,8 @@ describe('the documentation', () => {
     const missing: string[] = []
     for (const file of files) {
       const text = await readFile(path.join(ROOT, file), 'utf8')
-      for (const link of linksOf(text)) if (!existsSync(path.join(ROOT, path.dirname(file), link))) missing.push(`${file}: ${link}`)
+      for (const link of linksOf(text))
+        if (!existsSync(path.join(ROOT, path.dirname(file), link))) missing.push(`${file}: ${link}`)
     }
     expect(missing).toEqual([])
   })
