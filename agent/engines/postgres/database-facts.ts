@@ -2,6 +2,19 @@ import type { DatabaseFacts } from './artifacts.ts'
 import type { Server } from './server.ts'
 import type { Session } from './session.ts'
 
+/** The role that initdb made. What it owns is in no list of dependencies, since it cannot be dropped. */
+const BOOTSTRAP = 10
+const FIRST_OF_USERS = 16384
+const OWNED_BY_BOOTSTRAP = [
+  ['pg_class', 'relowner'],
+  ['pg_proc', 'proowner'],
+  ['pg_type', 'typowner'],
+  ['pg_namespace', 'nspowner'],
+  ['pg_largeobject_metadata', 'lomowner'],
+]
+  .map(([catalog, owner]) => `exists (select from ${catalog} where ${owner} = ${BOOTSTRAP} and oid >= ${FIRST_OF_USERS})`)
+  .join(' or ')
+
 /** Reads what the artifact `database` holds. Columns for locales were renamed in 17 and came in 15 (ICU) and 16 (its rules). */
 export async function readDatabaseFacts(
   session: Session,
@@ -22,9 +35,10 @@ export async function readDatabaseFacts(
             (select coalesce(json_agg(json_build_object('role', r.rolname, 'setting', one)), '[]')
              from pg_db_role_setting s left join pg_roles r on r.oid = s.setrole, unnest(s.setconfig) one
              where s.setdatabase = d.oid) as settings,
-            (select coalesce(json_agg(distinct r.rolname), '[]') from pg_shdepend s join pg_roles r on r.oid = s.refobjid
-             where s.refclassid = 'pg_authid'::regclass and r.rolname !~ '^pg_'
-               and (s.dbid = d.oid or (s.classid = 'pg_database'::regclass and s.objid = d.oid))) as roles,
+            (select coalesce(json_agg(r.rolname order by r.rolname), '[]') from pg_roles r where r.rolname !~ '^pg_' and (
+               exists (select from pg_shdepend s where s.refclassid = 'pg_authid'::regclass and s.refobjid = r.oid
+                       and (s.dbid = d.oid or (s.classid = 'pg_database'::regclass and s.objid = d.oid)))
+               or r.oid = ${BOOTSTRAP} and (d.datdba = ${BOOTSTRAP} or ${OWNED_BY_BOOTSTRAP}))) as roles,
             (select coalesce(json_agg(json_build_object('name', extname, 'version', extversion) order by extname), '[]')
              from pg_extension) as extensions,
             exists (select from pg_namespace where nspname = 'public') as has_public
