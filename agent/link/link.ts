@@ -177,6 +177,8 @@ class RunningLink implements Link {
 
   async #connect(): Promise<StreamEnd> {
     const { clock, log } = this.#options
+    const hello = await this.#hello()
+    if (this.#stop.signal.aborted) return { kind: 'closed' }
     this.#open()
     const clients = this.#clients as Clients
     const stream = new Stream(clients, clock)
@@ -184,7 +186,7 @@ class RunningLink implements Link {
     const renewing = new AbortController()
     let renewal: Promise<void> = Promise.resolve()
     try {
-      return await stream.run(await this.#hello(), {
+      return await stream.run(hello, {
         onWelcome: (welcome) => {
           this.#welcomed = true
           this.#trouble = null

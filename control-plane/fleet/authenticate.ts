@@ -41,6 +41,7 @@ export async function authenticate(
   if (deps.clock.now() > presented.notAfter) {
     throw new HoldfastError('certificate_expired', `the certificate of ${presented.agentName} has ended`, {
       hint: 'The agent renews it by itself at the enrolment port; check that it can reach it.',
+      context: { agent: presented.agentName },
     })
   }
   return {
@@ -61,9 +62,11 @@ type StateFacts = Pick<
 /** Throws for an agent that is suspended, revoked or replaced, and for a certificate that no longer counts. */
 export function refuseState(facts: StateFacts, options: { allowSuperseded: boolean } = { allowSuperseded: true }): void {
   const { agentName, agentState, agentStateReason, revokedAt, revokedReason, generation } = facts
+  const context = { agent: agentName }
   if (agentState === 'suspended') {
     throw new HoldfastError('agent_suspended', `agent ${agentName} is suspended: ${agentStateReason ?? 'by an operator'}`, {
       hint: 'Find out whether the host was cloned, then enrol it again with `holdfast agents invite --replace`.',
+      context,
     })
   }
   const superseded = revokedReason === SUPERSEDED
@@ -73,6 +76,7 @@ export function refuseState(facts: StateFacts, options: { allowSuperseded: boole
       `the certificate of ${agentName} was revoked: ${agentStateReason ?? revokedReason}`,
       {
         hint: 'If this host shall be backed up again, invite it with `holdfast agents invite`.',
+        context,
       },
     )
   }
@@ -82,6 +86,7 @@ export function refuseState(facts: StateFacts, options: { allowSuperseded: boole
       `generation ${generation} of the identity of ${agentName} is no longer in use`,
       {
         hint: 'This home folder is an old copy. Enrol the host again with `holdfast agents invite --replace`.',
+        context,
       },
     )
   }

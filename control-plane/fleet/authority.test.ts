@@ -10,7 +10,7 @@ import { openTestCatalog, type TestCatalog } from '../../test/harness/catalogs.t
 import { type ThrowAwayFolder, throwAwayFolder } from '../../test/harness/folders.ts'
 import type { Catalog } from '../catalog/catalog.ts'
 import { openKeyring } from '../keys/keyring/keyring.ts'
-import { openFleet } from './authority.ts'
+import { openFleet, readRecord } from './authority.ts'
 import { KEYS_OBJECT, parseRecord, readPublishedRecord } from './record.ts'
 import { newRecoveryIdentity, recoveryFile } from './recovery-identity.ts'
 
@@ -128,6 +128,31 @@ describe('authority, signing key and fleet identity are sealed to the key servic
       await other.dispose()
     }
   })
+})
+
+test('a key of the key service that was changed is taken up at the next start', async () => {
+  const fleet = await openFleet(under.catalog, await keyring(), options())
+  const before = JSON.stringify((await readRecord(under.catalog))?.keys)
+  await (await keyring()).rotateKey()
+  const again = await openFleet(under.catalog, await keyring(), options())
+  expect(again.identity.reveal()).toBe(fleet.identity.reveal())
+  const keys = (await readRecord(under.catalog))?.keys ?? []
+  expect(JSON.stringify(keys)).not.toBe(before)
+  const current = (await (await keyring()).protect('x', fleet.addressKey)).key
+  expect(keys.map((key) => key.protectedPart.key)).toEqual(keys.map(() => current))
+})
+
+test('a recovery recipient that one control plane adds is known to the other, which puts no older one into a target', async () => {
+  const [one, two] = [
+    await openFleet(under.catalog, await keyring(), options()),
+    await openFleet(under.catalog, await keyring(), options()),
+  ]
+  const added = await recipientOf(await newAgeIdentity())
+  await one.addRecoveryRecipient(added)
+  const target = memoryTarget()
+  await two.publish(target)
+  expect((await readPublishedRecord(target))?.recoveryRecipients).toEqual([...recoveryRecipients, added])
+  expect(two.recoveryRecipients).toEqual([...recoveryRecipients, added])
 })
 
 test('a new fleet without a recovery recipient is refused', async () => {

@@ -1,4 +1,5 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
+import { isDeepStrictEqual } from 'node:util'
 import { requireRecipient } from '../../shared/age/age.ts'
 import type { Clock } from '../../shared/clock.ts'
 import { HoldfastError } from '../../shared/errors.ts'
@@ -36,6 +37,8 @@ export interface Fleet {
     name: string
     lifetimeMs: number
   }): Promise<IssuedCertificate>
+  /** Takes up what another control plane changed: recovery recipients. The listeners' keeper calls it every few seconds. */
+  refresh(): Promise<void>
   /** Puts holdfast.json and the sealed keys into a target. May be repeated. */
   publish(target: StorageTarget): Promise<void>
   /** From now on the fleet's keys are sealed to this age recipient as well. Publish to every target afterwards. */
@@ -78,9 +81,19 @@ export async function openFleet(catalog: Catalog, keyService: KeyService, option
   if (!stored) await putRecord(catalog, record)
   const opened = new OpenFleet(catalog, keyService, options, record, secrets)
   const missing = recipients.filter((recipient) => !record.recoveryRecipients.includes(recipient))
-  if (missing.length > 0) await opened.reseal([...record.recoveryRecipients, ...missing])
+  // a new recipient, or a key service whose key was changed since: the same secrets are sealed anew
+  if (missing.length > 0 || (await hasOlderKey(keyService, record)))
+    await opened.reseal([...record.recoveryRecipients, ...missing])
   else await writeRecordFile(options.dataFolder, opened.record)
   return opened
+}
+
+async function hasOlderKey(keyService: KeyService, record: FleetRecord): Promise<boolean> {
+  for (const key of record.keys) {
+    const rotated = await keyService.rotate(`${record.fleetId}/${key.name}`, key.protectedPart)
+    if (!isDeepStrictEqual(rotated, key.protectedPart)) return true
+  }
+  return false
 }
 
 /** The keys sealed in a catalog, without opening them. Null before the first start. */
@@ -199,15 +212,24 @@ class OpenFleet implements Fleet {
     return issueForAgent(this.#authority(), { ...agent, fleetId: this.id, now: this.#options.clock.now() })
   }
 
-  publish(target: StorageTarget): Promise<void> {
-    return publishRecord(target, this.#record, this.verifyingKeyText)
+  async refresh(): Promise<void> {
+    const stored = await readRecord(this.#catalog)
+    if (!stored || stored.fleetId !== this.id || isDeepStrictEqual(stored, this.#record)) return
+    this.#record = stored
+    await writeRecordFile(this.#options.dataFolder, stored)
+  }
+
+  async publish(target: StorageTarget): Promise<void> {
+    // what another control plane changed a moment ago must not be put back
+    await this.refresh()
+    await publishRecord(target, this.#record, this.verifyingKeyText)
   }
 
   async addRecoveryRecipient(recipient: string): Promise<void> {
     const wanted = requireRecipient(recipient)
-    // another control plane may have added one meanwhile
-    const stored = (await readRecord(this.#catalog))?.recoveryRecipients ?? this.#record.recoveryRecipients
-    if (!stored.includes(wanted)) await this.reseal([...stored, wanted])
+    await this.refresh()
+    const { recoveryRecipients } = this.#record
+    if (!recoveryRecipients.includes(wanted)) await this.reseal([...recoveryRecipients, wanted])
   }
 
   async reseal(recoveryRecipients: readonly string[]): Promise<void> {

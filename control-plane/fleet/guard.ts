@@ -21,6 +21,8 @@ export type AgentContext = GuardContext & { readonly agent: AgentPeer }
 const RENEW = '/holdfast.agent.v1.IdentityService/Renew'
 /** Of equal refusals one in ten minutes is recorded. */
 const REFUSALS_PER_MINUTE = 0.1
+/** Guessed tokens, from wherever they come: more of them tell nothing new and would fill the trail. */
+const GUESSES_PER_MINUTE = 60
 
 /** One place for every RPC: who calls, may they, how often, and what the audit trail is told. */
 export function guard(deps: {
@@ -113,7 +115,10 @@ async function recordFailure(
   if (error.code === 'rate_limited' || !row.action) {
     if (!refusals.take(`${told.actor} ${path} ${error.code}`, REFUSALS_PER_MINUTE, 1)) return
   }
+  if (error.code === 'token_invalid' && !refusals.take('guesses', GUESSES_PER_MINUTE)) return
   const action = row.action ?? `rpc${path.replaceAll('/', '.').replace('.holdfast.agent.v1', '')}`
+  // an agent that was turned away before it was known as the caller is still what the entry is about
+  if (typeof error.context?.agent === 'string') told.subject = error.context.agent
   const base = event(action, told, refused ? 'refused' : 'failed', context)
   await audit({ ...base, detail: { ...base.detail, code: error.code, reason: error.message } })
 }

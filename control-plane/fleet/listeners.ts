@@ -71,7 +71,7 @@ export class ServerIdentity {
       const renewAt = notBefore.getTime() + ((notAfter.getTime() - notBefore.getTime()) * 2) / 3
       if (clock.now().getTime() < renewAt) continue
       this.#certificate = await this.#fleet.issueServerCertificate(this.#hosts)
-      log.info({ not_after: notAfter }, 'the listeners have a new certificate')
+      log.info({ not_after: this.#certificate.notAfter }, 'the listeners have a new certificate')
       for (const listener of this.#listeners) listener(this.#update())
     }
   }

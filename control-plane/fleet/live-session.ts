@@ -9,6 +9,7 @@ import {
 import { MessageQueue } from '../../shared/message-queue.ts'
 import type { EndCause, EpochHolder } from '../catalog/identity-sessions.ts'
 import type { AgentPeer } from './authenticate.ts'
+import { requireBounded } from './message-bounds.ts'
 
 export type ToAgent = NonNullable<ConnectResponse['message']>
 export type FromAgent = NonNullable<ConnectRequest['message']>
@@ -50,7 +51,7 @@ export interface SessionHandler {
 }
 
 const OUTBOX = 64
-const INBOX = 256
+const INBOX = 64
 
 export class LiveSession implements Session {
   readonly agentId: string
@@ -122,6 +123,7 @@ export class LiveSession implements Session {
     this.#heardMs = this.#clock.monotonicMs()
     if (message.$case === 'heartbeat') return
     if (message.$case === 'hello') throw new HoldfastError('invalid_argument', `agent ${this.agentName} said hello twice`)
+    requireBounded(message)
     this.#held = this.inbox.full
     await this.inbox.push(message)
     this.#held = false

@@ -146,7 +146,8 @@ class Listener {
     this.add(HealthDefinition, this.#health)
     this.add(ServerReflectionService, ServerReflection(this.#descriptors, services))
     try {
-      return await this.#server.listen(`${address.host}:${address.port}`, credentials)
+      const host = address.host.includes(':') ? `[${address.host}]` : address.host
+      return await this.#server.listen(`${host}:${address.port}`, credentials)
     } catch (cause) {
       throw new HoldfastError('port_taken', `port ${address.port} on ${address.host} cannot be used`, {
         hint: 'Another program listens there: stop it, or choose another port with --agent-port or `listen`.',

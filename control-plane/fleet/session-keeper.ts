@@ -4,6 +4,7 @@ import type { Logger } from '../../shared/log.ts'
 import type { Catalog } from '../catalog/catalog.ts'
 import { beatInstance, removeInstance } from '../catalog/identity-instances.ts'
 import { beatSessions, endSessionsOfDeadInstances, openSessionsOf, sessionsToEnd } from '../catalog/identity-sessions.ts'
+import type { Fleet } from './authority.ts'
 import { endReasons } from './live-session.ts'
 import type { LiveSessions } from './live-sessions.ts'
 import { type FleetSettings, SESSIONS_CHANNEL } from './settings.ts'
@@ -15,6 +16,7 @@ export interface KeeperDeps {
   readonly settings: FleetSettings
   readonly instanceId: string
   readonly live: LiveSessions
+  readonly fleet: Pick<Fleet, 'refresh'>
 }
 
 /** An instance that was not heard of for this long is gone: its streams are anybody's. */
@@ -109,6 +111,7 @@ export class SessionKeeper {
     const now = clock.now()
     const heard = live.all().filter((session) => session.silentMs() < sinceMs)
     await beatSessions(catalog.db, instanceId, heard, now)
+    await this.#deps.fleet.refresh()
     await endSessionsOfDeadInstances(catalog.db, { deadAfterMs: INSTANCE_DEAD_MS, now })
   }
 

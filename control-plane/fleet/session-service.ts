@@ -51,6 +51,8 @@ export class SessionService {
     const session = await this.#open(context.agent, hello)
     const hangUp = () => session.hangUp()
     context.signal.addEventListener('abort', hangUp, { once: true })
+    // gone while its epoch was taken: the event has been
+    if (context.signal.aborted) session.hangUp()
     const work = this.#work(session, hello, incoming)
     try {
       yield { message: this.#welcome(protocol, session.epoch) }

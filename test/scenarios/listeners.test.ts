@@ -12,12 +12,14 @@ import { RPC_POLICY } from '../../control-plane/fleet/rpc-policy.ts'
 import { pathsOf } from '../../control-plane/fleet/servers.ts'
 import { revokeAgent } from '../../control-plane/usecases/revoke-agent.ts'
 import { systemClock } from '../../shared/clock.ts'
+import { FakeClock } from '../../shared/fake-clock.ts'
 import { type HealthClient, HealthDefinition } from '../../shared/generated/grpc/health/v1/health.ts'
 import { EnrolmentServiceDefinition, IdentityServiceDefinition } from '../../shared/generated/holdfast/agent/v1/enrolment.ts'
 import { ObjectServiceDefinition } from '../../shared/generated/holdfast/agent/v1/objects.ts'
 import { SessionServiceDefinition } from '../../shared/generated/holdfast/agent/v1/session.ts'
 import { CONTROL_PLANE_NAME, issueForAgent, newAuthority, newKeyPair } from '../../shared/x509/authority.ts'
 import { TestFleet, type TestPlane } from '../harness/fleet.ts'
+import { waitFor } from '../harness/wait.ts'
 
 let fleet: TestFleet
 let plane: TestPlane
@@ -143,6 +145,26 @@ describe('who calls is read from the connection', () => {
   })
 })
 
+describe('the certificate of the listeners', () => {
+  test('is renewed while they run', async () => {
+    const clock = new FakeClock(new Date())
+    const long = await TestFleet.start(clock)
+    try {
+      const { servers, agents, enrolment } = await long.plane({ settings: { pollMs: 10 * 86_400_000 } })
+      const first = servers.certificate()
+      await clock.advance(59 * 86_400_000)
+      expect(servers.certificate().serial).toBe(first.serial)
+      await clock.advance(3 * 86_400_000)
+      await waitFor('the new one', () => servers.certificate().serial !== first.serial)
+      const next = servers.certificate()
+      expect(next.notAfter.getTime() - first.notAfter.getTime()).toBeGreaterThan(59 * 86_400_000)
+      for (const address of [agents, enrolment]) expect(await shownSerial(address)).toBe(next.serial)
+    } finally {
+      await long.dispose()
+    }
+  })
+})
+
 describe('every rpc has a row', () => {
   const served = [
     EnrolmentServiceDefinition,
@@ -239,6 +261,17 @@ describe('unary calls are checked one by one', () => {
     }
   })
 })
+
+function shownSerial(address: string): Promise<string> {
+  const { host, port } = parseAddress(address)
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host, port, rejectUnauthorized: false }, () => {
+      resolve(socket.getPeerX509Certificate()?.serialNumber.toLowerCase() ?? 'none')
+      socket.destroy()
+    })
+    socket.once('error', reject)
+  })
+}
 
 async function reflected(channel: Channel): Promise<string[]> {
   const request = new ServerReflectionRequest()

@@ -124,6 +124,10 @@ describe('a stream', () => {
         code: 'invalid_argument',
       })
     }
+    const large = rawStream(identity, plane, {})
+    const log = { jobId: 'j', attempt: 1, number: 1n, level: 'info', message: 'x'.repeat(70_000), clockMs: 0n }
+    large.out.offer(ConnectRequest.create({ message: { $case: 'jobLog', value: log } }))
+    expect(await large.done).toMatchObject({ code: 'invalid_argument', message: expect.stringContaining('message') })
     const twice = rawStream(identity, plane, {})
     twice.out.offer(ConnectRequest.create({ message: { $case: 'hello', value: Hello.fromPartial({}) } }))
     expect(await twice.done).toMatchObject({ code: 'invalid_argument', message: expect.stringContaining('twice') })
