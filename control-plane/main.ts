@@ -1,11 +1,14 @@
+import { readFile } from 'node:fs/promises'
 import process from 'node:process'
 import { systemClock } from '../shared/clock.ts'
-import { asHoldfastError } from '../shared/errors.ts'
+import { asHoldfastError, HoldfastError } from '../shared/errors.ts'
 import { exitStatusOf } from '../shared/exit-status.ts'
 import { createLogger } from '../shared/log.ts'
+import { parseIdentityFile } from '../shared/repository/keys.ts'
+import type { Secret } from '../shared/secret.ts'
 import type { Tree } from './config/environment.ts'
 import { loadServerConfig } from './config/server-config.ts'
-import { serverCommand } from './server/command.ts'
+import { type RebuildRequest, serverCommand } from './server/command.ts'
 import { DEFAULT_LIMITS } from './server/options.ts'
 import { startServer } from './server/start-server.ts'
 import { SERVER_VERSION } from './version.ts'
@@ -15,7 +18,7 @@ import { SERVER_VERSION } from './version.ts'
 const stop = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort())
 
-async function serve(file: string | undefined, over: Tree): Promise<void> {
+async function serve(file: string | undefined, over: Tree, rebuild: RebuildRequest | undefined): Promise<void> {
   const environment = process.env
   const config = await loadServerConfig({ file: file ?? environment.HOLDFAST_CONFIG, environment, cwd: process.cwd(), over })
   const log = createLogger({ level: config.logLevel })
@@ -29,6 +32,7 @@ async function serve(file: string | undefined, over: Tree): Promise<void> {
     recoveryRecipients: config.recoveryRecipients,
     keyring: config.keyring,
     limits: { ...DEFAULT_LIMITS, parallelJobs: config.parallelJobs, parallelJobsPerAgent: config.parallelJobsPerAgent },
+    rebuild: rebuild && { identity: await identityOf(rebuild) },
     metricsFor: config.whoScrapes,
     clock: systemClock,
     log,
@@ -37,6 +41,15 @@ async function serve(file: string | undefined, over: Tree): Promise<void> {
   if (!stop.signal.aborted) await new Promise((resolve) => stop.signal.addEventListener('abort', resolve, { once: true }))
   log.info('stopping')
   await server.close()
+}
+
+async function identityOf({ identityFile }: RebuildRequest): Promise<Secret | undefined> {
+  if (identityFile === undefined) return undefined
+  const [identity] = parseIdentityFile(await readFile(identityFile, 'utf8'))
+  if (identity) return identity
+  throw new HoldfastError('invalid_argument', `${identityFile} holds no age identity`, {
+    hint: 'Give the file that `holdfast keys new-recovery` printed.',
+  })
 }
 
 try {

@@ -3,6 +3,7 @@ import { AGENT_VERSION } from '../version.ts'
 import { configureCommand } from './configure.ts'
 import type { CliDeps } from './deps.ts'
 import { discoverCommand } from './discover.ts'
+import { recoverCommand } from './recover.ts'
 import { runCommand } from './run.ts'
 import { sourceCommand } from './source.ts'
 
@@ -18,4 +19,5 @@ export function agentProgram(deps: CliDeps): Command {
     .addCommand(runCommand(deps))
     .addCommand(discoverCommand(deps))
     .addCommand(sourceCommand(deps))
+    .addCommand(recoverCommand(deps))
 }

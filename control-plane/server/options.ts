@@ -5,6 +5,7 @@ import type { TargetConfig } from '../../shared/storage/config.ts'
 import type { CatalogConfig } from '../catalog/open.ts'
 import type { ListenAddress } from '../fleet/servers.ts'
 import type { FleetSettings } from '../fleet/settings.ts'
+import type { Rebuild } from './rebuild.ts'
 
 /** A control plane's configuration, compiled: units resolved, nothing left to look up. */
 export interface ServerOptions {
@@ -30,7 +31,11 @@ export interface ServerOptions {
     readonly parallelJobs: number
     readonly jobDeadlineSeconds: number
     readonly maxAttempts: number
+    /** Between the decision to remove a backup and the destruction of its keys. */
+    readonly graceSeconds: number
   }
+  /** Set: the catalog is made again from the self-backup and the targets. */
+  readonly rebuild?: Rebuild
   readonly metricsFor: 'anyone' | 'viewer'
   readonly fleetSettings?: Partial<FleetSettings>
   readonly clock: Clock
@@ -42,4 +47,5 @@ export const DEFAULT_LIMITS: ServerOptions['limits'] = {
   parallelJobs: 50,
   jobDeadlineSeconds: 24 * 3600,
   maxAttempts: 3,
+  graceSeconds: 24 * 3600,
 }

@@ -2,7 +2,7 @@ import { createHash, X509Certificate } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import path from 'node:path'
 import { writeDurably } from '../../shared/durable-file.ts'
-import { HoldfastError } from '../../shared/errors.ts'
+import { asHoldfastError, HoldfastError } from '../../shared/errors.ts'
 import { randomBase32 } from '../../shared/ids.ts'
 import { Secret } from '../../shared/secret.ts'
 import type { LocalSigner } from '../../shared/storage/local/address.ts'
@@ -10,7 +10,9 @@ import type { Caller, Operations } from '../api/operations.ts'
 import { createApi } from '../api/server.ts'
 import { auditTrail } from '../catalog/audit.ts'
 import { idempotencyStore } from '../catalog/idempotency.ts'
+import { keepSelfBackup } from '../catalog/keep-self-backup.ts'
 import { type Catalog, openCatalog } from '../catalog/open.ts'
+import { listTargets } from '../catalog/policies.ts'
 import { isFinished } from '../domain/job.ts'
 import { type Fleet, openFleet } from '../fleet/authority.ts'
 import { type FleetServers, startFleetServers } from '../fleet/servers.ts'
@@ -27,8 +29,10 @@ import { objectService } from '../usecases/object-service.ts'
 import { confirm } from '../usecases/receive-report.ts'
 import { WorkLoop } from '../usecases/work-loop.ts'
 import { SERVER_VERSION } from '../version.ts'
+import { startBackground } from './background.ts'
 import { operationsOf } from './operations.ts'
 import type { ServerOptions } from './options.ts'
+import { finishRebuild, openForRebuild, publishedFleet, selfBackupFolder } from './rebuild.ts'
 
 export interface RunningServer {
   readonly apiUrl: string
@@ -70,12 +74,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 async function start(options: ServerOptions, closers: Closers): Promise<RunningServer> {
   const { clock, log } = options
   await mkdir(options.home, { recursive: true, mode: 0o700 })
-  const catalog = await openCatalog(options.catalog)
+  const { rebuild } = options
+  const catalog = rebuild ? await openForRebuild(options) : await openCatalog(options.catalog)
   closers.add(() => catalog.close())
   const keyring = await openKeyring(options.keyring.path, { create: !options.keyring.shared, local: !options.keyring.shared })
   const fleet = await openFleet(catalog, keyring, {
     dataFolder: options.home,
     recoveryRecipients: options.recoveryRecipients,
+    rebuildFrom: rebuild && (await publishedFleet(options, rebuild)),
     clock,
   })
   const audit = auditTrail(catalog, clock)
@@ -105,7 +111,8 @@ async function start(options: ServerOptions, closers: Closers): Promise<RunningS
   closers.add(() => servers.close())
   for (const [name, config] of Object.entries(options.targets)) await targets.configure(name, config)
   await serveLocal(options, { targets, servers, fleet, place, closers })
-  for (const name of Object.keys(options.targets)) await fleet.publish(await targets.get(name))
+  await publishFleet(cp, fleet)
+  if (rebuild) await finishRebuild(options, { catalog, fleet, targets })
 
   const news = new JobNews()
   await news.start(cp)
@@ -114,6 +121,12 @@ async function start(options: ServerOptions, closers: Closers): Promise<RunningS
   const { loop } = place as { loop: WorkLoop }
   loop.start()
   closers.add(() => loop.stop())
+  const background = startBackground(cp, options.limits.graceSeconds, () => publishFleet(cp, fleet))
+  closers.add(() => background.stop())
+  if (catalog.kind === 'embedded') {
+    const kept = await keepSelfBackup(catalog, selfBackupFolder(options.home), { clock, log })
+    closers.add(() => kept.stop())
+  }
 
   const adminKey = await ensureAdminKey({ catalog, clock })
   if (adminKey) await writeDurably(path.join(options.home, 'admin.key'), `${adminKey.reveal()}\n`)
@@ -134,6 +147,19 @@ async function start(options: ServerOptions, closers: Closers): Promise<RunningS
     operations,
     operator: { keyId: 'local', keyName: 'local', role: 'admin', sources: [] },
     close: () => closers.close(),
+  }
+}
+
+/** Every target has the fleet's name and sealed keys. One that is away must not keep the control plane from the others. */
+async function publishFleet(cp: ControlPlane, fleet: Fleet): Promise<void> {
+  for (const { name } of await listTargets(cp.catalog.db)) {
+    try {
+      await fleet.publish(await cp.target(name))
+    } catch (error) {
+      const failure = asHoldfastError(error)
+      if (!failure.retry) throw failure
+      cp.log.warn({ err: failure, target: name }, 'the fleet’s keys could not be put into the target yet')
+    }
   }
 }
 

@@ -4,6 +4,7 @@ import { type AuditRow, listAuditEntries, verifyAudit } from '../catalog/audit.t
 import { keyCursor, keyPage } from '../catalog/key-cursor.ts'
 import { listTargets } from '../catalog/policies.ts'
 import { createApiKey, listApiKeys, revokeApiKey } from './api-keys.ts'
+import { publishedAuditHeads } from './audit-heads.ts'
 import type { ControlPlane } from './control-plane.ts'
 
 type AccessOperations = Pick<
@@ -34,7 +35,7 @@ export function accessOperations(cp: ControlPlane): AccessOperations {
       return keyPage(rows.map(viewEntry), page.limit, (entry) => String(entry.sequence))
     },
     verifyAudit: async () => {
-      const check = await verifyAudit(db)
+      const check = await verifyAudit(db, await publishedAuditHeads(cp))
       return {
         ...check,
         head: check.head.toString('hex'),

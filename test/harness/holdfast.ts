@@ -72,8 +72,8 @@ export class TestHoldfast implements AsyncDisposable {
   }
 
   /** Starts the control plane; again after `stopServer` on the same ports and the same catalog. */
-  async startServer(): Promise<void> {
-    this.server = await startServer(this.#serverOptions())
+  async startServer(more: Partial<ServerOptions> = {}): Promise<void> {
+    this.server = await startServer({ ...this.#serverOptions(), ...more })
     const { api, agents, enrolment, objects } = this.server.ports
     this.#ports = { api, agents, enrolment, objects: objects ?? 0 }
     if (this.server.adminKey) this.#adminKey = this.server.adminKey.reveal()

@@ -1,0 +1,47 @@
+import { createPublicKey } from 'node:crypto'
+import { signedHead } from '../catalog/audit.ts'
+import { isOurHead, type SignedHead, signedHeadSchema } from '../domain/audit-chain.ts'
+import type { ControlPlane } from './control-plane.ts'
+
+/** No host's folder can have this name: hosts begin with a letter or digit. */
+const FOLDER = '_audit/'
+/** A year of hourly heads, the newest: what a check compares the trail with. */
+const MAX_HEADS = 9000
+
+const headKey = (head: SignedHead): string => `${FOLDER}${String(head.sequence).padStart(15, '0')}.json`
+
+/**
+ * Puts the trail's signed head and length into the bucket: whoever truncates or rewrites the catalog's trail afterwards is found out. The
+ * same head twice is one object.
+ */
+export async function publishAuditHead(cp: ControlPlane): Promise<void> {
+  const head = await signedHead(cp.catalog.db, { fleetId: cp.fleet.id, signer: cp.fleet.signer, at: cp.clock.now() })
+  if (head.sequence === 0) return
+  const target = await cp.target(cp.settings.defaultTarget)
+  if (await target.head(headKey(head))) return
+  await target.put(headKey(head), Buffer.from(`${JSON.stringify(head)}\n`))
+}
+
+/** The heads in the bucket that the fleet's key signed. What else lies there is not believed, and not an error of the trail. */
+export async function publishedAuditHeads(cp: ControlPlane): Promise<SignedHead[]> {
+  const target = await cp.target(cp.settings.defaultTarget)
+  const keys: string[] = []
+  for await (const { key } of target.list(FOLDER)) keys.push(key)
+  const fleet = { fleetId: cp.fleet.id, verifyingKey: createPublicKey(cp.fleet.signer) }
+  const heads: SignedHead[] = []
+  for (const key of keys.slice(-MAX_HEADS)) {
+    const parsed = signedHeadSchema.safeParse(parseJson((await target.get(key)).toString('utf8')))
+    if (parsed.success && isOurHead(parsed.data, fleet)) heads.push(parsed.data)
+    else cp.log.warn({ object: key }, 'an audit head in the bucket is not the fleet’s')
+  }
+  return heads
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined
+    throw error
+  }
+}
