@@ -10,6 +10,7 @@ import { type Clock, systemClock } from '../../shared/clock.ts'
 import { createLogger } from '../../shared/log.ts'
 import { Secret } from '../../shared/secret.ts'
 import type { TargetConfig } from '../../shared/storage/config.ts'
+import { copyEmptyCatalog } from './catalogs.ts'
 import { runCommand } from './commands.ts'
 import { type ThrowAwayFolder, throwAwayFolder } from './folders.ts'
 import { Operator } from './operator.ts'
@@ -67,6 +68,11 @@ export class TestHoldfast implements AsyncDisposable {
     const identity = await newAgeIdentity()
     const recovery = { recipient: await recipientOf(identity), identity: identity.reveal() }
     const holdfast = new TestHoldfast(await throwAwayFolder(), options, recovery)
+    if (!options.catalog) {
+      const folder = path.join(holdfast.folder.path, 'server', 'catalog')
+      await mkdir(folder, { recursive: true })
+      await copyEmptyCatalog(folder)
+    }
     await holdfast.startServer()
     return holdfast
   }
