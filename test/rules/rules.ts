@@ -44,7 +44,7 @@ const TESTS = [
   '**/testing.ts',
   '**/contract.ts',
   '**/contract-*.ts',
-  '**/*.fixture.ts',
+  '**/*{.,-}fixture.ts',
   '*.config.ts',
 ]
 /** Programs that an engine or a job runs as a process of its own. */
