@@ -2,7 +2,7 @@ import { arch, platform } from 'node:os'
 import type { Channel } from 'nice-grpc'
 import { backoffMs } from '../../shared/backoff.ts'
 import type { Clock } from '../../shared/clock.ts'
-import { asHoldfastError, HoldfastError, isHoldfastError } from '../../shared/errors.ts'
+import { asHoldfastError, HoldfastError } from '../../shared/errors.ts'
 import type { ObjectServiceClient } from '../../shared/generated/holdfast/agent/v1/objects.ts'
 import {
   type ConnectRequest,
@@ -14,11 +14,11 @@ import { randomBase32 } from '../../shared/ids.ts'
 import type { Logger } from '../../shared/log.ts'
 import { parseAddress } from './address.ts'
 import { agentsChannel, type Clients, clientsOn } from './channel.ts'
-import { reportClock, warnOfSkew } from './clock-report.ts'
+import { warnOfSkew } from './clock-report.ts'
 import { type AgentIdentity, requireIdentity } from './identity.ts'
-import { clockSkew, diagnose } from './probe.ts'
 import { type Renewed, renew, renewalDueMs, renewLate } from './renew.ts'
 import { type Command, Stream, type StreamEnd } from './stream.ts'
+import { type Explanation, explain, isForPeople } from './trouble.ts'
 
 /** What the agent says of itself at the beginning of each stream. */
 export type Description = Pick<Hello, 'sources' | 'journal' | 'labels'>
@@ -165,9 +165,10 @@ class RunningLink implements Link {
       const end = await this.#connect()
       return this.#afterEnd(end, number)
     } catch (error) {
-      const trouble = renewed ? await this.#explain(asHoldfastError(error)) : asHoldfastError(error)
+      const { trouble, renewLate } = await this.#explain(asHoldfastError(error), renewed)
       this.#trouble = trouble
-      const forPeople = REFUSALS.has(trouble.code) && !this.#lateNext
+      this.#lateNext = renewLate
+      const forPeople = isForPeople(trouble) && !renewLate
       const waitMs = forPeople ? backoffMs(1, REFUSED_WAIT_MS, REFUSED_WAIT_MS) : this.#backoff(number)
       const fields = { code: trouble.code, hint: trouble.hint, retry_in_seconds: Math.round(waitMs / 1000) }
       if (!this.#stop.signal.aborted) this.#options.log.error(fields, trouble.message)
@@ -260,9 +261,11 @@ class RunningLink implements Link {
       await clock.sleep(waitMs, signal).catch(() => undefined)
       if (signal.aborted) return
       try {
-        this.#take(await renew(this.#identity, home, clients))
+        this.#take(await renew(this.#identity, home, clients, signal))
         return stream.close()
       } catch (error) {
+        // the stream ended meanwhile: the next one asks again with the same key
+        if (signal.aborted) return
         const { code, hint, message } = asHoldfastError(error)
         log.warn({ code, hint, reason: message }, 'the certificate was not renewed; it is tried again')
       }
@@ -303,57 +306,13 @@ class RunningLink implements Link {
     }
   }
 
-  /** gRPC says that a connection failed, and not why: the handshake is made once more, and looked at. */
-  async #explain(error: HoldfastError): Promise<HoldfastError> {
-    if (isHoldfastError(error, 'certificate_expired')) this.#lateNext = true
-    if (!isHoldfastError(error, 'control_plane_unreachable') || this.#stop.signal.aborted) return error
-    const { clock } = this.#options
-    const { authorityPem, chainPem, privateKey, agentsAddress, enrolmentAddress } = this.#identity
-    const privateKeyPem = privateKey.export({ type: 'pkcs8', format: 'pem' }) as string
-    const address = parseAddress(agentsAddress)
-    const found = await diagnose(address, { authorityPem, chainPem, privateKeyPem }, clock)
-    switch (found.kind) {
-      case 'open':
-        return error
-      case 'refused':
-        // the enrolment port says why, or renews
-        this.#lateNext = true
-        return new HoldfastError('unauthenticated', "the control plane's listener does not accept this agent's certificate", {
-          retry: true,
-          cause: error,
-        })
-      case 'server-time': {
-        const to = { address: parseAddress(enrolmentAddress), authorityPem, chainPem, clock }
-        return clockSkew(found.leaf, clock, (await reportClock(to)) ?? undefined)
-      }
-      case 'other-authority':
-        return new HoldfastError(
-          'pin_mismatch',
-          `${agentsAddress} shows a certificate of another authority than this agent enrolled with`,
-          {
-            hint: 'Check the address; if the control plane was made anew, enrol the host again.',
-            cause: error,
-          },
-        )
-      case 'unreachable':
-        return new HoldfastError('control_plane_unreachable', `${agentsAddress} cannot be reached: ${found.reason}`, {
-          cause: error,
-        })
-    }
+  async #explain(error: HoldfastError, renewed: boolean): Promise<Explanation> {
+    // a late renewal that failed has said why; and what is closed needs no explanation
+    if (!renewed || this.#stop.signal.aborted) return { trouble: error, renewLate: false }
+    return explain(error, this.#identity, this.#options.clock)
   }
 
   #backoff(number: number): number {
     return backoffMs(number, FIRST_WAIT_MS, LONGEST_WAIT_MS)
   }
 }
-
-const REFUSALS = new Set([
-  'certificate_revoked',
-  'certificate_superseded',
-  'certificate_expired',
-  'agent_suspended',
-  'protocol_unsupported',
-  'pin_mismatch',
-  'clock_skew',
-  'forbidden',
-])

@@ -16,11 +16,11 @@ export interface Renewed {
   readonly renewAfterMs: number
 }
 
-/** The next generation, asked for with the certificate in use. May be repeated after a lost reply. */
-export async function renew(identity: AgentIdentity, home: string, clients: Clients): Promise<Renewed> {
+/** The next generation, asked for with the certificate in use. May be repeated after a lost reply, or when `signal` ended it. */
+export async function renew(identity: AgentIdentity, home: string, clients: Clients, signal?: AbortSignal): Promise<Renewed> {
   const key = await pendingKey(home, renewalPurpose(identity))
   const csrPem = await newSigningRequest(key.privateKey, key.publicKey)
-  const answer = await clients.identity.renew({ csrPem, generation: identity.generation })
+  const answer = await clients.identity.renew({ csrPem, generation: identity.generation }, { signal })
   return store(identity, home, key, answer.certificate)
 }
 
