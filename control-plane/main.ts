@@ -33,6 +33,7 @@ async function serve(file: string | undefined, over: Tree, rebuild: RebuildReque
     keyring: config.keyring,
     limits: { ...DEFAULT_LIMITS, parallelJobs: config.parallelJobs, parallelJobsPerAgent: config.parallelJobsPerAgent },
     rebuild: rebuild && { identity: await identityOf(rebuild) },
+    ...(config.olderPolicy ? { policy: { name: 'backup', spec: config.olderPolicy } } : {}),
     metricsFor: config.whoScrapes,
     clock: systemClock,
     log,

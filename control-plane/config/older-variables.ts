@@ -1,9 +1,28 @@
 import { HoldfastError } from '../../shared/errors.ts'
 import type { Tree } from './environment.ts'
 
-/** The environment of older backup scripts: BACKUP_STORAGE, BACKUP_PATH, BACKUP_S3_* become a target named `backup`. */
+/**
+ * The environment of older backup scripts. BACKUP_STORAGE, BACKUP_PATH and BACKUP_S3_* become a target named `backup`;
+ * BACKUP_SCHEDULE and BACKUP_RETENTION_DAYS a policy of that name for every source.
+ */
 
 type Environment = Readonly<Record<string, string | undefined>>
+
+/** As in fleet.yaml; null where the variables ask for none. */
+export function olderPolicy(environment: Environment, target: string): Tree | null {
+  const { BACKUP_SCHEDULE: schedule, BACKUP_RETENTION_DAYS: days } = environment
+  if (isOff(environment.BACKUP_ENABLED) || (!schedule && !days)) return null
+  if (days !== undefined && !/^[1-9]\d{0,4}$/.test(days)) {
+    throw new HoldfastError('invalid_config', `BACKUP_RETENTION_DAYS=${days} is not a number of days`, {
+      hint: 'Write a whole number.',
+    })
+  }
+  return {
+    targets: [target],
+    ...(schedule ? { schedule: { full: schedule } } : {}),
+    ...(days ? { retention: { duration: `${days}d` } } : {}),
+  }
+}
 
 export function olderVariables(environment: Environment): Tree {
   const storage =
@@ -33,9 +52,11 @@ function required(name: string, value: string | undefined): string {
   throw new HoldfastError('invalid_config', `${name} is missing`, { hint: `Set ${name}, or write a target into server.yaml.` })
 }
 
+const isOff = (value: string | undefined) => value !== undefined && /^(false|0|no|off|none)$/i.test(value)
+
 /** Both are always on here: a script that turned one off is told so, not disobeyed in silence. */
 function requireOn(name: string, value: string | undefined): void {
-  if (!value || !/^(false|0|no|off|none)$/i.test(value)) return
+  if (!isOff(value)) return
   throw new HoldfastError('invalid_config', `${name}=${value} cannot be done: backups are always compressed and encrypted`, {
     hint: `Unset ${name}.`,
   })

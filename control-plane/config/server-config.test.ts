@@ -36,6 +36,7 @@ test('without a file everything has a default, and nothing listens beyond the lo
     parallelJobsPerAgent: 2,
     whoScrapes: 'anyone',
     logLevel: 'info',
+    olderPolicy: null,
   })
 })
 
@@ -122,4 +123,18 @@ test('the variables of older scripts make a target, unless the file has some', a
   await expect(load('{}', { BACKUP_PATH: '/x', BACKUP_ENCRYPTION: 'false' })).rejects.toThrow(
     'BACKUP_ENCRYPTION=false cannot be done',
   )
+})
+
+test('the schedule and the retention of older scripts make a policy for every source', async () => {
+  const older = { BACKUP_PATH: '/srv/backups', BACKUP_SCHEDULE: '0 2 * * *', BACKUP_RETENTION_DAYS: '30' }
+  expect((await load('{}', older)).olderPolicy).toEqual({
+    select: {},
+    targets: ['backup'],
+    schedule: { full: '0 2 * * *', timezone: 'UTC' },
+    retention: { duration: 30 * 86_400 },
+  })
+  expect((await load('{}', { ...older, BACKUP_ENABLED: 'false' })).olderPolicy).toBeNull()
+  expect((await load('targets: { a: { kind: local, path: /x } }', older)).olderPolicy).toBeNull()
+  await expect(load('{}', { ...older, BACKUP_SCHEDULE: 'often' })).rejects.toThrow('BACKUP_SCHEDULE')
+  await expect(load('{}', { ...older, BACKUP_RETENTION_DAYS: 'x' })).rejects.toThrow('BACKUP_RETENTION_DAYS')
 })

@@ -6,8 +6,9 @@ import { HoldfastError } from '../../shared/errors.ts'
 import { Secret } from '../../shared/secret.ts'
 import type { TargetConfig } from '../../shared/storage/config.ts'
 import type { CatalogConfig } from '../catalog/open.ts'
+import { type Policy, policySchema } from '../domain/policy.ts'
 import { fromEnvironment, isTree, merged, type Tree } from './environment.ts'
-import { olderVariables } from './older-variables.ts'
+import { olderPolicy, olderVariables } from './older-variables.ts'
 import { type ServerFile, serverConfigSchema } from './schema.ts'
 
 export interface Endpoint {
@@ -31,6 +32,8 @@ export interface ServerConfig {
   readonly parallelJobsPerAgent: number
   readonly whoScrapes: 'anyone' | 'viewer'
   readonly logLevel: ServerFile['log_level']
+  /** What BACKUP_SCHEDULE and BACKUP_RETENTION_DAYS ask for, where the file names no target: kept as the policy `backup`. */
+  readonly olderPolicy: Policy | null
 }
 
 const MAX_FILE_BYTES = 1024 * 1024
@@ -60,7 +63,17 @@ export async function loadServerConfig(options: {
       },
     )
   }
-  return await compile(parsed.data, cwd)
+  const config = await compile(parsed.data, cwd)
+  return { ...config, olderPolicy: isTree(written.targets) ? null : policyOf(olderPolicy(environment, config.defaultTarget)) }
+}
+
+function policyOf(tree: Tree | null): Policy | null {
+  if (tree === null) return null
+  const parsed = policySchema.safeParse(tree)
+  if (parsed.success) return parsed.data
+  throw new HoldfastError('invalid_config', `BACKUP_SCHEDULE is not understood: ${z.prettifyError(parsed.error)}`, {
+    hint: 'Write it as cron does, for example "0 2 * * *".',
+  })
 }
 
 async function readTree(file: string): Promise<Tree> {
@@ -106,7 +119,7 @@ function absolute(tree: Tree, folder: string): Tree {
   return copy
 }
 
-async function compile(file: ServerFile, cwd: string): Promise<ServerConfig> {
+async function compile(file: ServerFile, cwd: string): Promise<Omit<ServerConfig, 'olderPolicy'>> {
   const home = path.resolve(cwd, file.home)
   const catalog: CatalogConfig =
     file.catalog === 'embedded'

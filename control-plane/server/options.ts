@@ -2,7 +2,9 @@ import type { Clock } from '../../shared/clock.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Secret } from '../../shared/secret.ts'
 import type { TargetConfig } from '../../shared/storage/config.ts'
+import type { RouteAccess } from '../api/access.ts'
 import type { CatalogConfig } from '../catalog/open.ts'
+import type { Policy } from '../domain/policy.ts'
 import type { ListenAddress } from '../fleet/servers.ts'
 import type { FleetSettings } from '../fleet/settings.ts'
 import type { Rebuild } from './rebuild.ts'
@@ -36,7 +38,11 @@ export interface ServerOptions {
   }
   /** Set: the catalog is made again from the self-backup and the targets. */
   readonly rebuild?: Rebuild
+  /** A policy that has to be there, for every source: what the older BACKUP_* variables ask for. */
+  readonly policy?: { readonly name: string; readonly spec: Policy }
   readonly metricsFor: 'anyone' | 'viewer'
+  /** Instead of api/access.ts: for tests that ask faster than an operator may. */
+  readonly access?: Readonly<Record<string, RouteAccess>>
   readonly fleetSettings?: Partial<FleetSettings>
   readonly clock: Clock
   readonly log: Logger

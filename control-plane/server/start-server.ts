@@ -1,6 +1,7 @@
 import { createHash, X509Certificate } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import path from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { writeDurably } from '../../shared/durable-file.ts'
 import { asHoldfastError, HoldfastError } from '../../shared/errors.ts'
 import { randomBase32 } from '../../shared/ids.ts'
@@ -12,8 +13,9 @@ import { auditTrail } from '../catalog/audit.ts'
 import { idempotencyStore } from '../catalog/idempotency.ts'
 import { keepSelfBackup } from '../catalog/keep-self-backup.ts'
 import { type Catalog, openCatalog } from '../catalog/open.ts'
-import { listTargets } from '../catalog/policies.ts'
+import { listPolicies, listTargets, putPolicy } from '../catalog/policies.ts'
 import { isFinished } from '../domain/job.ts'
+import { policySchema } from '../domain/policy.ts'
 import { type Fleet, openFleet } from '../fleet/authority.ts'
 import { type FleetServers, startFleetServers } from '../fleet/servers.ts'
 import { openKeyring } from '../keys/keyring/keyring.ts'
@@ -113,6 +115,7 @@ async function start(options: ServerOptions, closers: Closers): Promise<RunningS
   await serveLocal(options, { targets, servers, fleet, place, closers })
   await publishFleet(cp, fleet)
   if (rebuild) await finishRebuild(options, { catalog, fleet, targets })
+  await ensurePolicy(catalog, options)
 
   const news = new JobNews()
   await news.start(cp)
@@ -161,6 +164,14 @@ async function publishFleet(cp: ControlPlane, fleet: Fleet): Promise<void> {
       cp.log.warn({ err: failure, target: name }, 'the fleet’s keys could not be put into the target yet')
     }
   }
+}
+
+/** Written only where it differs: a revision is a change. */
+async function ensurePolicy(catalog: Catalog, { policy, clock }: ServerOptions): Promise<void> {
+  if (!policy) return
+  const there = (await listPolicies(catalog.db)).find((row) => row.name === policy.name)
+  if (there && isDeepStrictEqual(policySchema.parse(there.spec), policy.spec)) return
+  await putPolicy(catalog.db, policy.name, { ...policy.spec }, clock.now())
 }
 
 interface Place {
@@ -255,6 +266,7 @@ async function listenApi(
     metrics: () => metrics.read(),
     whoScrapes: options.metricsFor,
     tls: options.listen.tls,
+    access: options.access,
   })
   of.closers.add(() => api.close())
   const { host, port } = options.listen.api

@@ -32,6 +32,7 @@ export interface HoldfastOptions {
   readonly limits?: Partial<ServerOptions['limits']>
   readonly fleetSettings?: ServerOptions['fleetSettings']
   readonly logLevel?: string
+  readonly access?: ServerOptions['access']
   /** Environment of agents, beside PATH. */
   readonly agentEnv?: Readonly<Record<string, string>>
 }
@@ -169,6 +170,7 @@ export class TestHoldfast implements AsyncDisposable {
       keyring: { path: path.join(this.folder.path, 'keyring'), shared },
       limits: { ...DEFAULT_LIMITS, ...options.limits },
       metricsFor: 'anyone',
+      access: options.access,
       fleetSettings: options.fleetSettings,
       clock: options.clock ?? systemClock,
       log: createLogger({ level: options.logLevel ?? 'error' }),
