@@ -39,12 +39,13 @@ test('a file that changes while it is read is in the backup, with a finding, and
   expect(taken.findings).toMatchObject([{ code: 'file_changed', severity: 'warning', message: expect.stringContaining('"a"') }])
   expect(content(taken, 'a')).toMatchObject({ size: 3_000_000, identity: null })
   const next = await shop.take({ base: taken.backup })
-  expect(content(next, 'a')?.text.toString()).toBe('x'.repeat(3_000_000))
+  expect(content(next, 'a')?.text.equals(Buffer.from('x'.repeat(3_000_000)))).toBe(true)
 })
 
 test('a file that grows while it is read keeps the length it had: no hole takes the place of what was not read', async () => {
   const taken = await shop.take({ onBytes: once(() => fs.appendFileSync(shop.at('a'), 'more')) })
-  expect(content(taken, 'a')).toMatchObject({ size: 3_000_000, text: Buffer.from('a'.repeat(3_000_000)) })
+  const stored = content(taken, 'a')
+  expect([stored?.size, stored?.text.equals(Buffer.from('a'.repeat(3_000_000)))]).toEqual([3_000_000, true])
   expect(codes(taken.findings)).toEqual(['file_changed'])
 })
 
@@ -74,7 +75,7 @@ test('when the first name of a file vanishes, the next one gets its content', as
   fs.linkSync(shop.at('b'), shop.at('c-too'))
   const taken = await shop.take({ onBytes: once(() => fs.rmSync(shop.at('b'))) })
   expect(content(taken, 'b')).toBeUndefined()
-  expect(content(taken, 'b-too')?.text.toString()).toBe('b'.repeat(3_000_000))
+  expect(content(taken, 'b-too')?.text.equals(Buffer.from('b'.repeat(3_000_000)))).toBe(true)
   await shop.restore(taken.source, 'copy')
   expect(fs.statSync(shop.beside('copy', 'c-too')).ino).toBe(fs.statSync(shop.beside('copy', 'b-too')).ino)
 })
