@@ -17,10 +17,14 @@ const PORTS = [5432, 5433, 5434, 5435, 5436, 5437, 5438, 5439]
 const OWN = ['postgres', 'template0', 'template1']
 
 /** Servers by their sockets and usual ports; what is in them as far as the agent's own user, or `postgres`, may look. */
-export async function discover(run: Run): Promise<FoundSource[]> {
+export function discover(run: Run): Promise<FoundSource[]> {
+  return discoverAt(SOCKET_FOLDERS, PORTS, run)
+}
+
+export async function discoverAt(folders: readonly string[], usual: readonly number[], run: Run): Promise<FoundSource[]> {
   const found: FoundSource[] = []
   const ports = new Set<number>()
-  for (const { host, port } of [...(await sockets()), ...PORTS.map((port) => ({ host: '127.0.0.1', port }))]) {
+  for (const { host, port } of [...(await sockets(folders)), ...usual.map((port) => ({ host: '127.0.0.1', port }))]) {
     run.signal.throwIfAborted()
     if (ports.has(port)) continue
     const sources = await lookInto(host, port, run)
@@ -31,9 +35,9 @@ export async function discover(run: Run): Promise<FoundSource[]> {
   return found
 }
 
-async function sockets(): Promise<Array<{ host: string; port: number }>> {
+async function sockets(folders: readonly string[]): Promise<Array<{ host: string; port: number }>> {
   const found: Array<{ host: string; port: number }> = []
-  for (const folder of SOCKET_FOLDERS) {
+  for (const folder of folders) {
     const names = await readdir(folder).catch(() => [])
     for (const name of names) {
       const match = /^\.s\.PGSQL\.(\d{1,5})$/.exec(name)

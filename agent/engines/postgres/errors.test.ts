@@ -3,6 +3,11 @@ import { fromServer, fromTool } from './errors.ts'
 
 /** Standard error as the tools of 14 to 18 write it. */
 const SAMPLES: ReadonlyArray<readonly [string, string]> = [
+  ['source_denied', 'pg_dump: error: connection to server at "10.0.0.5", port 5432 failed: SSL error: certificate verify failed'],
+  [
+    'source_denied',
+    'psql: error: connection to server at "127.0.0.1", port 5432 failed: server certificate for "db1" does not match host name "127.0.0.1"',
+  ],
   [
     'source_denied',
     'pg_dump: error: connection to server at "127.0.0.1", port 5432 failed: FATAL:  password authentication failed for user "backup"',

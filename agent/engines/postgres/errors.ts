@@ -13,6 +13,15 @@ interface Known {
 /** The first row that fits wins. Real samples of each stand in errors.test.ts. */
 const KNOWN: readonly Known[] = [
   {
+    states: [
+      ...['DEPTH_ZERO_SELF_SIGNED_CERT', 'SELF_SIGNED_CERT_IN_CHAIN', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'CERT_HAS_EXPIRED'],
+      ...['UNABLE_TO_GET_ISSUER_CERT', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'ERR_TLS_CERT_ALTNAME_INVALID'],
+    ],
+    text: /certificate verify failed|server certificate for .* does not match|root certificate file .* does not exist/,
+    code: 'source_denied',
+    hint: "Name the certificate of the server's authority as sslrootcert, and the server as its certificate does.",
+  },
+  {
     states: ['28P01', '28000'],
     text: /authentication failed|no pg_hba\.conf entry|no password supplied|role ".*" does not exist|is not permitted to log in/s,
     code: 'source_denied',

@@ -44,6 +44,7 @@ export async function restore(plan: RestorePlan<PostgresConfig>, source: BackupS
     const session = await sessions.open()
     const server = await serverOf(session)
     refuseDowngrade(layout, server)
+    if (server.standby) throw readOnly()
     for (const name of await dropLeftBehind(session))
       run.log.info({ database: name }, 'dropped what a killed restore left behind')
     if (!(await claim(session, target))) throw claimed(target)
@@ -210,6 +211,11 @@ const claimed = (target: string) =>
   new HoldfastError('conflict', `another restore into database ${JSON.stringify(target)} is running`, {
     hint: 'Wait for it to end, or cancel it, or choose another name.',
     retry: true,
+  })
+
+const readOnly = () =>
+  new HoldfastError('not_supported', 'the server is a standby: nothing can be restored into it', {
+    hint: 'Restore into the primary.',
   })
 
 const mappingRefused = () =>

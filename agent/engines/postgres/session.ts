@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import type { Readable } from 'node:stream'
+import { checkServerIdentity as identity, type PeerCertificate } from 'node:tls'
 import postgres from 'postgres'
 import { HoldfastError } from '../../../shared/errors.ts'
 import { randomBase32 } from '../../../shared/ids.ts'
@@ -148,7 +149,9 @@ function tlsOptions(address: Address): boolean | 'prefer' | object {
     ...(cert ? { cert: readFileSync(cert) } : {}),
     ...(key ? { key: readFileSync(key) } : {}),
   }
-  if (mode === 'verify-full') return files
+  // of an address instead of a name, the client would compare the certificate with `localhost`
+  if (mode === 'verify-full')
+    return { ...files, checkServerIdentity: (_: string, peer: PeerCertificate) => identity(address.host, peer) }
   if (mode === 'verify-ca') return { ...files, checkServerIdentity: () => undefined }
   // as libpq: a root certificate makes `require` verify the chain
   if (rootCert) return { ...files, checkServerIdentity: () => undefined }
