@@ -21,11 +21,12 @@ export class BucketSpool {
   /** A view into which the caller writes one row at once, its key included. `firstByte` is the key's. */
   add(firstByte: number, write: (row: Buffer) => void): void {
     const bucket = this.#buckets[firstByte >> (8 - BUCKET_BITS)] as Bucket
-    bucket.buffer ??= Buffer.allocUnsafe(this.#rowBytes * ROWS_IN_MEMORY)
-    write(bucket.buffer.subarray(bucket.fill, bucket.fill + this.#rowBytes))
+    if (bucket.fill === (bucket.buffer?.length ?? 0)) this.#grow(bucket)
+    const buffer = bucket.buffer as Buffer
+    write(buffer.subarray(bucket.fill, bucket.fill + this.#rowBytes))
     bucket.fill += this.#rowBytes
     bucket.rows++
-    if (bucket.fill === bucket.buffer.length) this.#flush(bucket)
+    if (bucket.fill === this.#rowBytes * ROWS_IN_MEMORY) this.#flush(bucket)
   }
 
   /** Each bucket's rows in rising order of their keys; of rows with the same key only the one added first. */
@@ -51,6 +52,14 @@ export class BucketSpool {
     closeSync(this.#fd)
     // a late row must not go to whatever file has this number next
     this.#fd = CLOSED
+  }
+
+  /** Small at first: most backups are. */
+  #grow(bucket: Bucket): void {
+    const rows = Math.min(ROWS_IN_MEMORY, Math.max(16, (bucket.fill / this.#rowBytes) * 4))
+    const grown = Buffer.allocUnsafe(this.#rowBytes * rows)
+    bucket.buffer?.copy(grown, 0, 0, bucket.fill)
+    bucket.buffer = grown
   }
 
   #flush(bucket: Bucket): void {

@@ -27,14 +27,13 @@ interface Splitter {
 class BufferingChunker implements Chunker {
   readonly #splitter: Splitter
   readonly #emit: (chunk: Buffer) => void
-  /** Bytes of a chunk that began in an earlier push. */
-  readonly #carry: Buffer
+  /** Bytes of a chunk that began in an earlier push. Grows: a database may have a hundred thousand small tables. */
+  #carry = Buffer.alloc(0)
   #carried = 0
 
   constructor(splitter: Splitter, emit: (chunk: Buffer) => void) {
     this.#splitter = splitter
     this.#emit = emit
-    this.#carry = Buffer.allocUnsafeSlow(splitter.max)
   }
 
   push(bytes: Buffer): void {
@@ -63,6 +62,12 @@ class BufferingChunker implements Chunker {
   }
 
   #keep(bytes: Buffer): void {
+    const needed = this.#carried + bytes.length
+    if (needed > this.#carry.length) {
+      const grown = Buffer.allocUnsafe(Math.min(this.#splitter.max, Math.max(needed, this.#carry.length * 4)))
+      this.#carry.copy(grown, 0, 0, this.#carried)
+      this.#carry = grown
+    }
     bytes.copy(this.#carry, this.#carried)
     this.#carried += bytes.length
   }

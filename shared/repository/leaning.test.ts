@@ -36,7 +36,7 @@ describe('what an incremental leans on', () => {
     expect(leans(differential)).toEqual([full.facts.id])
     // what the incremental between had stored is stored again
     expect(differential.facts.stored_bytes).toBeGreaterThan(300_000)
-    expect(await collect((await fleet.reader(differential)).openStream('dump'))).toEqual(second)
+    expect((await collect((await fleet.reader(differential)).openStream('dump'))).equals(second)).toBe(true)
   })
 
   test('known is exactly what the contents of the base reference: what it no longer holds is stored again', async () => {
@@ -60,7 +60,7 @@ describe('what an incremental leans on', () => {
     })
     expect(manifest.facts.stored_bytes).toBeLessThan(500_000)
     const reader = await fleet.reader(manifest)
-    for (const name of ['a', 'b', 'c']) expect(await collect(reader.openStream(name))).toEqual(bytes)
+    for (const name of ['a', 'b', 'c']) expect((await collect(reader.openStream(name))).equals(bytes)).toBe(true)
   })
 
   test('chunks of packs that were found damaged count as unknown, so that the next incremental heals', async () => {
@@ -72,7 +72,7 @@ describe('what an incremental leans on', () => {
     expect(leans(healed)).toEqual([])
     expect(fleet.lastTotals?.resentBytes).toBe(300_000)
     fleet.objects.objects.delete(damaged)
-    expect(await collect((await fleet.reader(healed)).openStream('dump'))).toEqual(bytes)
+    expect((await collect((await fleet.reader(healed)).openStream('dump'))).equals(bytes)).toBe(true)
   })
 })
 
@@ -100,7 +100,7 @@ describe('trees', () => {
     expect(reads).toEqual(['dir/7'])
     for await (const entry of (await fleet.reader(third)).openTree('tree')) {
       const n = specs.findIndex(({ path }) => path === entry.path.toString())
-      expect(await contentOf(entry)).toEqual(specs[n]?.bytes)
+      expect((await contentOf(entry)).equals(specs[n]?.bytes as Buffer)).toBe(true)
     }
   })
 
@@ -163,7 +163,7 @@ describe('trees', () => {
     expect(reads.length).toBeLessThanOrEqual(10)
     expect(fleet.lastTotals?.resentBytes).toBeGreaterThan(0.18 * 40 * 3020)
     for await (const entry of (await fleet.reader(next)).openTree('tree')) {
-      expect(await contentOf(entry)).toEqual(specs[Number(entry.path.toString().slice(4))]?.bytes)
+      expect((await contentOf(entry)).equals(specs[Number(entry.path.toString().slice(4))]?.bytes as Buffer)).toBe(true)
     }
   })
 })
@@ -212,10 +212,10 @@ describe('resend', () => {
     }
     expect(most).toBeLessThan(30)
     expect(lastUse.get(full)).toBeLessThan(60)
-    expect(await collect((await fleet.reader(base)).openStream('db'))).toEqual(bytes)
+    expect((await collect((await fleet.reader(base)).openStream('db'))).equals(bytes)).toBe(true)
     const needed = new Set(leans(base))
     expect([...lastUse.keys()].filter((id) => !needed.has(id)).length).toBeGreaterThan(330)
-  }, 60_000)
+  }, 180_000)
 
   test('without it the same year would lean on nearly every backup: the test above proves something', () => {
     const changed = new Int32Array(500)

@@ -3,9 +3,10 @@ import { manifestSha256 } from '../manifest/canonical.ts'
 import { contentsName, objectKey } from '../manifest/layout.ts'
 import { BlockSource, fetchObject, type Origin, originOf } from './block-source.ts'
 import { BodyReader, readPage } from './body-reader.ts'
+import { ByteCache } from './byte-cache.ts'
 import { ByteReader } from './bytes.ts'
 import { type ArtifactRow, artifactRowSchema, type Contents, openContents } from './contents.ts'
-import { damaged, LIMITS, PAGE, sha256 } from './format.ts'
+import { damaged, LIMITS, MIB, PAGE, sha256 } from './format.ts'
 import { parseJson } from './keys.ts'
 import type { ReaderOptions } from './repository.ts'
 
@@ -37,6 +38,8 @@ export class OpenedContents {
   readonly head: Contents
   readonly #key: string
   readonly #blocks: BlockSource
+  /** Engines ask for artifacts in about the order in which they stand. */
+  readonly #pages = new ByteCache<ReadonlyMap<string, ArtifactRow>>(4 * MIB)
 
   constructor(key: string, head: Contents, blocks: BlockSource) {
     this.#key = key
@@ -47,16 +50,8 @@ export class OpenedContents {
   fail = (what: string): HoldfastError => damaged(this.#key, what)
 
   /** Every artifact row in order of names. */
-  async *rows(fromPage = 0): AsyncGenerator<ArtifactRow> {
-    for (const { pack, block } of this.head.artifacts.pages.slice(fromPage)) {
-      const { bytes, fail } = await readPage(this.#blocks, pack, block, PAGE.artifacts)
-      const reader = new ByteReader(bytes, fail, 1)
-      while (reader.left > 0) {
-        const row = artifactRowSchema.safeParse(parseJson(reader.sized(LIMITS.artifactRow)))
-        if (!row.success) throw fail('an artifact is of another shape')
-        yield row.data
-      }
-    }
+  async *rows(): AsyncGenerator<ArtifactRow> {
+    for (let page = 0; page < this.head.artifacts.pages.length; page++) yield* (await this.#page(page)).values()
   }
 
   body(row: ArtifactRow): BodyReader {
@@ -69,12 +64,26 @@ export class OpenedContents {
     const { pages } = this.head.artifacts
     let page = 0
     while (page + 1 < pages.length && Buffer.from(pages[page + 1]?.first ?? '').compare(wanted) <= 0) page++
-    for await (const row of this.rows(page)) {
-      if (row.name === name && row.kind === kind) return row
-      if (Buffer.from(row.name).compare(wanted) > 0) break
-    }
+    const row = pages.length > 0 ? (await this.#page(page)).get(name) : undefined
+    if (row?.kind === kind) return row
     throw new HoldfastError('not_found', `the backup has no ${kind} ${JSON.stringify(name)}`, {
       hint: 'Look at what the backup holds with: holdfast show ID',
+    })
+  }
+
+  /** Rows of a page by name, in order. */
+  #page(page: number): Promise<ReadonlyMap<string, ArtifactRow>> {
+    return this.#pages.get(String(page), async () => {
+      const { pack, block } = this.head.artifacts.pages[page] as Contents['artifacts']['pages'][number]
+      const { bytes, fail } = await readPage(this.#blocks, pack, block, PAGE.artifacts)
+      const reader = new ByteReader(bytes, fail, 1)
+      const rows = new Map<string, ArtifactRow>()
+      while (reader.left > 0) {
+        const row = artifactRowSchema.safeParse(parseJson(reader.sized(LIMITS.artifactRow)))
+        if (!row.success || rows.has(row.data.name)) throw fail('an artifact is of another shape, or there twice')
+        rows.set(row.data.name, row.data)
+      }
+      return { value: rows, bytes: bytes.length }
     })
   }
 }

@@ -1,6 +1,6 @@
 import { HoldfastError } from '../errors.ts'
 import type { BackupPlaceRef } from '../manifest/layout.ts'
-import { MIB, sha256 } from './format.ts'
+import { KIB, sha256 } from './format.ts'
 import {
   type AttemptKeys,
   type FinishedPack,
@@ -32,7 +32,7 @@ export interface PackerOptions {
 
 /** Packs that are being checked or sent beside the open one: what bounds the memory. */
 const IN_FLIGHT = 2
-const FIRST_BUFFER = 2 * MIB
+const FIRST_BUFFER = 256 * KIB
 
 /**
  * Fills packs with blocks, opens each finished one again with the reader's code, and sends it. `append` returns when the block
