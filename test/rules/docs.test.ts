@@ -37,4 +37,16 @@ describe('the documentation', () => {
     }
     expect(unknown).toEqual([])
   })
+
+  it('names for each rule a test that is there', async () => {
+    const text = await readFile(path.join(ROOT, 'docs/rules.md'), 'utf8')
+    const named = [...text.matchAll(/\]\(\.\.\/([^)]+)\): (.+?)(?=<br>| \|$)/gm)].map(([, file = '', title = '']) => ({ file, title }))
+    expect(named.length).toBeGreaterThan(100)
+    const missing: string[] = []
+    for (const { file, title } of named) {
+      const suite = await readFile(path.join(ROOT, file), 'utf8').catch(() => '')
+      if (!suite.includes(title) && !suite.includes(title.replaceAll("'", "\\'"))) missing.push(`${file}: ${title}`)
+    }
+    expect(missing).toEqual([])
+  })
 })
