@@ -40,7 +40,10 @@ describe('the documentation', () => {
 
   it('names for each rule a test that is there', async () => {
     const text = await readFile(path.join(ROOT, 'docs/rules.md'), 'utf8')
-    const named = [...text.matchAll(/\]\(\.\.\/([^)]+)\): (.+?)(?=<br>| \|$)/gm)].map(([, file = '', title = '']) => ({ file, title }))
+    const named = [...text.matchAll(/\]\(\.\.\/([^)]+)\): (.+?)(?=<br>| \|$)/gm)].map(([, file = '', title = '']) => ({
+      file,
+      title,
+    }))
     expect(named.length).toBeGreaterThan(100)
     const missing: string[] = []
     for (const { file, title } of named) {
