@@ -21,6 +21,7 @@ export function agentHome(options: { home?: string; root: boolean; userHome: str
 export const stateFolders = (home: AgentHome) => ({
   journal: path.join(home.state, 'journal'),
   known: path.join(home.state, 'known'),
+  places: path.join(home.state, 'places'),
   scratch: path.join(home.state, 'scratch'),
 })
 

@@ -38,6 +38,8 @@ export interface Engine<Config = unknown> {
    * `run.fenced` is asked right before the swap: when it throws, nothing is swapped.
    */
   restore(plan: RestorePlan<Config>, source: BackupSource, run: Run): Promise<void>
+  /** The same text for every way to name one place, whichever source and name lead to it: no two restores write one place at once. */
+  placeKey(place: Place<Config>): Promise<string>
   /** Counts the store's content the way `backup` does. */
   count(place: Place<Config>, run: Run): Promise<Fingerprint>
   /** Compares; empty when all agree. Codes: `count_mismatch`, `part_missing`, `part_unexpected`, `db_integrity_check_failed`. */

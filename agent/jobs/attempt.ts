@@ -14,7 +14,7 @@ export interface AttemptDeps extends Pick<CallDeps, 'objects' | 'signFacts' | 'o
   readonly journal: Journal
   readonly clock: Clock
   readonly log: Logger
-  readonly folders: { readonly scratch: string; readonly known: string }
+  readonly folders: { readonly scratch: string; readonly known: string; readonly places: string }
   readonly searchPath: string
   readonly userHome: string
   /** The agent's facts and its sources as agent.yaml has them now. */
@@ -54,7 +54,7 @@ export class Attempt {
       type: 'start',
       command: JobCommand.encode(command).finish(),
       ...settings,
-      folders: { scratch, known: deps.folders.known },
+      folders: { ...deps.folders, scratch },
       searchPath: deps.searchPath,
       keys: keys && { dataKey: keys.dataKey.reveal(), gearKey: keys.gearKey.reveal() },
       earlier: earlier.map((entry): PlainEarlierAttempt => ({ ...entry, dataKey: entry.dataKey.reveal() })),

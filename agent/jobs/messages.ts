@@ -32,7 +32,7 @@ export interface JobStart {
   }
   /** Sources of agent.yaml as they stand, uncompiled: the child compiles the ones it needs. */
   readonly sources: Readonly<Record<string, unknown>>
-  readonly folders: { readonly scratch: string; readonly known: string }
+  readonly folders: { readonly scratch: string; readonly known: string; readonly places: string }
   readonly searchPath: string
   /** Only for backups. */
   readonly keys: { readonly dataKey: Uint8Array; readonly gearKey: Uint8Array } | null

@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto'
+import path from 'node:path'
 import { HoldfastError } from '../../shared/errors.ts'
 import type { RestoreWork } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
 import type { RestoreDetail } from '../../shared/results.ts'
@@ -7,6 +9,7 @@ import { requireRef } from './backup.ts'
 import type { JobContext } from './context.ts'
 import { openBackup } from './opened.ts'
 import { requirePreflight } from './preflight.ts'
+import { tryProcessLock } from './process-lock.ts'
 
 /** Shows what a restore would do, or does it: pre-flight, restore beside and swap, then compares counts when asked. */
 export async function runRestore(job: JobContext, work: RestoreWork): Promise<RestoreDetail> {
@@ -38,12 +41,38 @@ export async function runRestore(job: JobContext, work: RestoreWork): Promise<Re
     const target = `${job.start.agent.name}/${plan.targetName ?? via.name}`
     const answer = { preview: { ...preview, findings: [...findings, ...preview.findings] }, target }
     if (work.planOnly) return { ...answer, plan_only: true, written_bytes: 0, checked: false }
-    const written = await restore(job, engine, plan, reader)
+    const written = await restoreAlone(job, engine, plan, reader)
     const checked = work.verifyIntegrity && work.parts.length === 0
     if (checked) await requireSame(job, engine, plan, reader.fingerprint)
     return { ...answer, plan_only: false, written_bytes: written, checked }
   } finally {
     await reader.close()
+  }
+}
+
+/**
+ * One restore into a place at a time, by a lock that ends with this process: the control plane keeps two names apart, and only the host
+ * knows when they lead to one place.
+ */
+async function restoreAlone(
+  job: JobContext,
+  engine: Engine,
+  plan: RestorePlan<unknown>,
+  reader: Awaited<ReturnType<typeof openBackup>>,
+): Promise<number> {
+  const key = await engine.placeKey({ config: plan.config, targetName: plan.targetName })
+  const name = createHash('sha256').update(`${engine.kind} ${key}`).digest('hex')
+  const lock = tryProcessLock(path.join(job.start.folders.places, name))
+  if (!lock) {
+    throw new HoldfastError('overlap', 'another restore writes the same place', {
+      hint: 'Wait for it to end, or cancel it; two names may lead to one place.',
+      retry: false,
+    })
+  }
+  try {
+    return await restore(job, engine, plan, reader)
+  } finally {
+    lock.release()
   }
 }
 

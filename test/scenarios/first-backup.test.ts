@@ -119,3 +119,24 @@ describe('a backup', () => {
     expect(after.leans_on).toContain(before.id)
   })
 })
+
+describe('two restores', () => {
+  it('never write one place at once, whatever names lead to it', async () => {
+    const backup = await holdfast.operator.backUp('db1/notes', 'full')
+    const same = { target: 'db2/one.db' }
+    const first = await holdfast.operator.startRestore(backup.id, same)
+    const second = await holdfast.operator.call('POST', `/api/v1/backups/${backup.id}/restore`, same)
+    expect(second).toMatchObject({ status: 409, body: { code: 'overlap' } })
+    await holdfast.operator.done(first)
+    const byName = await holdfast.operator.startRestore(backup.id, { target: 'db2/own', overwrite_existing: true })
+    const byFile = await holdfast.operator.startRestore(backup.id, {
+      target: 'db2/own.db',
+      via: 'db2/own',
+      overwrite_existing: true,
+    })
+    const ends = await Promise.all([holdfast.operator.over(byName), holdfast.operator.over(byFile)])
+    // one after the other both may succeed; at once the later one is refused
+    for (const end of ends) expect(end.error?.code ?? 'overlap').toBe('overlap')
+    expect(ends.some((end) => end.status === 'succeeded')).toBe(true)
+  })
+})

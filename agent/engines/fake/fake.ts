@@ -23,6 +23,8 @@ export const fakeEngine: Engine<FakeConfig> = {
 
   describe: async (config) => ({ place: config.place }),
 
+  placeKey: async (place) => placeFile(place),
+
   async preflight(plan) {
     try {
       if (plan.action === 'backup') await readPlace({ config: plan.config, targetName: null })

@@ -8,6 +8,7 @@ import { fileError } from './errors.ts'
 import { preflight, preview } from './preflight.ts'
 import { removeTree } from './remove.ts'
 import { restore } from './restore.ts'
+import { findTarget } from './target.ts'
 
 /** A folder with everything that a file system keeps of it: README.md says what and how. */
 export const filesEngine: Engine<FilesConfig> = {
@@ -28,6 +29,7 @@ export const filesEngine: Engine<FilesConfig> = {
   backup,
   preview,
   restore,
+  placeKey: async (place) => findTarget(place).path,
   count,
   check,
   async sandbox(config) {

@@ -48,6 +48,10 @@ export const postgresEngine: Engine<PostgresConfig> = {
   backup,
   preview,
   restore,
+  placeKey: async ({ config, targetName }) => {
+    const { host, port, database } = await addressOf(config)
+    return JSON.stringify([host, port, targetName ?? database])
+  },
   count: countPlace,
   check: checkPlace,
   sandbox: openSandbox,

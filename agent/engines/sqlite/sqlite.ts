@@ -7,6 +7,7 @@ import { locate, SIDECARS, type SqliteConfig, sqliteConfig } from './config.ts'
 import { fileError } from './errors.ts'
 import { describe, preflight, preview } from './preflight.ts'
 import { restore } from './restore.ts'
+import { findTarget } from './target.ts'
 
 /** One SQLite database file, backed up while others write to it. */
 export const sqliteEngine: Engine<SqliteConfig> = {
@@ -27,6 +28,7 @@ export const sqliteEngine: Engine<SqliteConfig> = {
   backup,
   preview,
   restore,
+  placeKey: async (place) => (await findTarget(place)).path,
   count,
   check,
   async sandbox(config) {

@@ -43,4 +43,13 @@ export function nameRules<Config>(bench: Bench<Config>): void {
     }
     expect(await store.places()).toEqual(before)
   })
+
+  test('a place has one key, and another place another', async () => {
+    const store = await bench.make()
+    const own = await engine.placeKey(sourcePlace(store))
+    expect(await engine.placeKey(sourcePlace(store))).toBe(own)
+    const beside = await engine.placeKey(placeBeside(store, 'beside'))
+    expect(beside).not.toBe(own)
+    expect(await engine.placeKey(placeBeside(store, 'beside'))).toBe(beside)
+  })
 }
