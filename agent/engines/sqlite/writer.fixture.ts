@@ -9,7 +9,9 @@ db.exec(`pragma wal_autocheckpoint = 40; pragma synchronous = off`)
 const move = db.prepare('update accounts set balance = balance + ?, pad = randomblob(200) where id = ?')
 const note = db.prepare('insert into history (what) values (hex(randomblob(50)))')
 const count = db.prepare('update meta set transactions = transactions + 1')
-for (let n = 0; ; n++) {
+// a test that was killed must not leave its writer behind
+const parent = process.ppid
+for (let n = 0; process.ppid === parent; n++) {
   db.exec('begin immediate')
   for (const [amount, id] of [
     [-1, (n * 7919) % 5000],
