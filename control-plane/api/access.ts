@@ -49,6 +49,7 @@ export const ACCESS: Readonly<Record<string, RouteAccess>> = {
   'GET /api/v1/jobs': read('viewer', 'sources'),
   'GET /api/v1/jobs/:id': read('viewer', 'sources'),
   'POST /api/v1/jobs/:id/cancel': act('operator', 'sources', 'job.cancel'),
+  'POST /api/v1/jobs/:id/force': act('operator', 'sources', 'job.force'),
   'GET /api/v1/jobs/:id/events': read('viewer', 'sources', 120),
   'GET /api/v1/jobs/:id/logs': read('viewer', 'sources'),
 

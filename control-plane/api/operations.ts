@@ -50,6 +50,8 @@ export interface Operations {
   getJob(by: Caller, id: string): Promise<JobView>
   /** Asked for; the job ends by itself within seconds. One that is finished throws `job_state`. */
   cancelJob(by: Caller, id: string, reason: string | undefined): Promise<JobView>
+  /** Takes the risk that a lost attempt still writes: the job goes on, or ends, without its agent's word. Only a lost one (`job_state`). */
+  forceJob(by: Caller, id: string): Promise<JobView>
   /**
    * Events with an id above `after`, then live ones; the first is the present progress, the last the final state, then it
    * ends. Abort ends it without an error.

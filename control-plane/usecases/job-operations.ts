@@ -2,6 +2,7 @@ import { HoldfastError } from '../../shared/errors.ts'
 import { actorOf, type Operations } from '../api/operations.ts'
 import { getBackup, listBackups, setPinned } from '../catalog/backups.ts'
 import { lastAgentNamed } from '../catalog/identity-agents.ts'
+import { forceEnd } from '../catalog/job-reports.ts'
 import { createJob, getJob, listJobs, requestCancel } from '../catalog/jobs.ts'
 import { isLastGood, tombstone } from '../catalog/removal.ts'
 import type { ControlPlane } from './control-plane.ts'
@@ -25,6 +26,7 @@ type JobOperations = Pick<
   | 'listJobs'
   | 'getJob'
   | 'cancelJob'
+  | 'forceJob'
   | 'jobEvents'
   | 'jobLogs'
   | 'discover'
@@ -68,6 +70,11 @@ export function jobOperations(cp: ControlPlane, news: JobNews): JobOperations {
     getJob: async (_by, id) => jobView(await getJob(db, id)),
     cancelJob: async (by, id, reason) => {
       await requestCancel(db, id, reason ?? `${actorOf(by)} asked for it`, cp.clock.now())
+      cp.wake()
+      return jobView(await getJob(db, id))
+    },
+    forceJob: async (_by, id) => {
+      await forceEnd(db, id, cp.clock.now())
       cp.wake()
       return jobView(await getJob(db, id))
     },

@@ -7,7 +7,7 @@ import { type Api, callerOf, documented, idempotencyHeaders } from '../app.ts'
 import type { KeyRing } from '../authenticate.ts'
 import { eventStream } from '../events.ts'
 import type { Caller, Operations } from '../operations.ts'
-import { cancelBody, jobPage, jobParams, jobQuery, jobView, logPage, logQuery } from '../schemas/jobs.ts'
+import { cancelBody, forceBody, jobPage, jobParams, jobQuery, jobView, logPage, logQuery } from '../schemas/jobs.ts'
 import { visibleJob } from '../scope.ts'
 
 export interface JobRouteOptions {
@@ -44,6 +44,22 @@ export function jobRoutes(app: Api, options: JobRouteOptions): void {
       const by = callerOf(request)
       await visibleJob(operations, by, request.params.id)
       return reply.code(202).send(await operations.cancelJob(by, request.params.id, request.body.reason))
+    },
+  )
+  app.post(
+    '/api/v1/jobs/:id/force',
+    {
+      schema: documented('jobs', 'forceJob', 'Go on with a lost job although its attempt may still write', {
+        headers: idempotencyHeaders,
+        params: jobParams,
+        body: forceBody,
+        response: { 202: jobView },
+      }),
+    },
+    async (request, reply) => {
+      const by = callerOf(request)
+      await visibleJob(operations, by, request.params.id)
+      return reply.code(202).send(await operations.forceJob(by, request.params.id))
     },
   )
   app.get(

@@ -55,6 +55,10 @@ export const jobQuery = z.strictObject({
 export type JobFilter = Pick<z.infer<typeof jobQuery>, 'source' | 'kind' | 'status' | 'unfinished' | 'id'>
 
 export const jobParams = z.strictObject({ id: jobId })
+/** Said in so many words: two attempts that write one place at once can leave it with parts of both. */
+export const forceBody = z
+  .strictObject({ risk_accepted: z.literal(true).describe('the lost attempt may still be writing') })
+  .meta({ id: 'ForceJob' })
 export const cancelBody = z.strictObject({ reason: line(500).optional() }).meta({ id: 'CancelJob' })
 
 /** `id` counts up within a job and is what a stream resumes after; progress is a state, not an event, and has none. */

@@ -95,6 +95,7 @@ export function fakeOperations(over: Partial<FakeOperations> = {}): FakeOperatio
       throw new HoldfastError('not_found', `job ${id} does not exist`)
     },
     cancelJob: async () => job({ cancel_requested_at: AT }),
+    forceJob: async () => job({ status: 'queued' }),
     events: async function* () {
       yield { id: 1, type: 'state', at: AT, attempt: 1, data: { status: 'succeeded' } }
     },

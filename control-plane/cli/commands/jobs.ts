@@ -3,6 +3,7 @@ import { EXIT, type ExitStatus } from '../../../shared/exit-status.ts'
 import type { JobEventView, JobView, LogView } from '../../api/schemas/jobs.ts'
 import { JOB_STATES } from '../../domain/job.ts'
 import { type Cli, type CommonOptions, remote } from '../cli.ts'
+import { confirm } from '../confirm.ts'
 import { printJson } from '../print.ts'
 import type { Run } from '../program.ts'
 import { resolveJob } from '../resolve.ts'
@@ -28,6 +29,11 @@ export function jobCommands(parent: Command, run: Run): void {
     .argument('<job>', JOB_HELP)
     .option('--reason <text>', 'kept with the job and in the audit trail')
     .action(run(cancel))
+  remote(parent.command('force'))
+    .summary('go on with a lost job although its attempt may still write')
+    .argument('<job>', JOB_HELP)
+    .option('--yes', 'do not ask')
+    .action(run(force))
   remote(parent.command('logs'))
     .summary('show what a job wrote')
     .argument('<job>', JOB_HELP)
@@ -68,6 +74,14 @@ async function cancel(cli: Cli, id: string, options: { reason?: string }): Promi
   const job = await resolveJob(cli.client, id)
   const body = options.reason === undefined ? {} : { reason: options.reason }
   showJob(cli, await cli.client.send<JobView>('POST', `/api/v1/jobs/${job.id}/cancel`, body))
+  return EXIT.done
+}
+
+async function force(cli: Cli, id: string, options: { yes?: boolean }): Promise<ExitStatus> {
+  const job = await resolveJob(cli.client, id)
+  const risk = `Nothing was heard of the last attempt of ${job.id} on ${job.agent}. If it still writes ${job.target ?? job.source ?? 'there'}, a further attempt may mix with it. Go on?`
+  await confirm(cli.io, options.yes, risk)
+  showJob(cli, await cli.client.send<JobView>('POST', `/api/v1/jobs/${job.id}/force`, { risk_accepted: true }))
   return EXIT.done
 }
 
