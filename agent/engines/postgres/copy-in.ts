@@ -5,6 +5,7 @@ import type { Run } from '../engine.ts'
 import type { RowsArtifact } from './artifacts.ts'
 import { fromTool } from './errors.ts'
 import { asciiIdent } from './quote.ts'
+import { together } from './together.ts'
 import type { PostgresTools } from './tools.ts'
 
 /** Linux's limit of one argument is 128 KiB (MAX_ARG_STRLEN). */
@@ -23,21 +24,13 @@ export async function restoreRows(
   const counts = new Map<string, number>()
   const queue = [...artifacts].sort((a, b) => b.bytes - a.bytes)
   run.progress({ phase: 'rows', objectsTotal: queue.length, totalBytes: queue.reduce((sum, rows) => sum + rows.bytes, 0) })
-  const writers = Array.from({ length: Math.min(context.parallel, queue.length) }, async () => {
-    try {
-      for (let rows = queue.shift(); rows; rows = queue.shift()) {
-        const written = await writeRows(rows, context, source, run)
-        counts.set(rows.part, (counts.get(rows.part) ?? 0) + written)
-        run.progress({ objectsDone: 1 })
-      }
-    } catch (error) {
-      queue.length = 0
-      throw error
+  await together(Math.min(context.parallel, queue.length), run, async (worker) => {
+    for (let rows = queue.shift(); rows; rows = queue.shift()) {
+      const written = await writeRows(rows, context, source, worker)
+      counts.set(rows.part, (counts.get(rows.part) ?? 0) + written)
+      run.progress({ objectsDone: 1 })
     }
   })
-  const results = await Promise.allSettled(writers)
-  const failed = results.find((result) => result.status === 'rejected')
-  if (failed) throw failed.reason
   return counts
 }
 

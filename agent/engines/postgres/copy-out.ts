@@ -6,6 +6,7 @@ import { HoldfastError } from '../../../shared/errors.ts'
 import type { RunningTool } from '../../process/tools.ts'
 import type { Run } from '../engine.ts'
 import { fromTool } from './errors.ts'
+import type { Fifos } from './fifos.ts'
 import { linesOf } from './lines.ts'
 import { joinSnapshot } from './snapshot.ts'
 import type { PostgresTools } from './tools.ts'
@@ -32,17 +33,13 @@ const MARK = 'rows'
 const LOCKED = 'locked'
 const LOCK_NOT_AVAILABLE = '55P03'
 
-export async function openRowReader(
-  index: number,
+export function openRowReader(
+  fifos: Fifos,
   snapshotId: string,
   tools: PostgresTools,
   env: Readonly<Record<string, string>>,
   run: Run,
-): Promise<RowReader> {
-  const name = `rows-${index}`
-  const fifo = path.join(run.scratch, name)
-  const mkfifo = await run.tools.find('mkfifo')
-  await run.tools.run(mkfifo, ['-m', '600', fifo], { signal: run.signal })
+): RowReader {
   const psql = run.tools.start(tools.psql, ['-X', '-q', '-w', '-A', '-t', '-v', 'ON_ERROR_STOP=1', '-f', '-'], {
     signal: run.signal,
     env,
@@ -66,6 +63,8 @@ export async function openRowReader(
       })
     },
     read: async (query, meta, sink) => {
+      const name = await fifos.next()
+      const fifo = path.join(run.scratch, name)
       const streamed = sink.stream(meta, { fifo })
       const counted = nextCount(psql, lines)
       // each is looked at again below; until then its failure is no unhandled one
@@ -74,6 +73,7 @@ export async function openRowReader(
       psql.stdin.write(`${query} \\g ${name}\n\\echo ${MARK} :ROW_COUNT\n`)
       try {
         const [rows] = await Promise.all([counted, streamed])
+        await fifos.remove(name)
         return rows
       } catch (error) {
         await psql.kill()

@@ -11,6 +11,7 @@ import { serverOf } from './server.ts'
 import { type Session, withSessions } from './session.ts'
 import { joinSnapshot, takeSnapshot } from './snapshot.ts'
 import { countedAs, isNamed, type Table } from './tables.ts'
+import { together } from './together.ts'
 
 /** Keys that no table can have: those of tables always hold a dot. */
 export const SEQUENCES = 'sequences'
@@ -51,15 +52,15 @@ export async function countPlace(place: Place<PostgresConfig>, run: Run): Promis
       rows[countedAs(table)] = (rows[countedAs(table)] ?? 0) + found
     }
     const contended: Table[] = []
-    const counters = Array.from({ length: Math.min(config.parallel, queue.length) }, async () => {
+    await together(Math.min(config.parallel, queue.length), run, async (worker) => {
       const counter = await sessions.open()
       await counter.run(joinSnapshot(snapshot.id))
       for (let table = queue.shift(); table; table = queue.shift()) {
+        worker.signal.throwIfAborted()
         if (await lockNow(counter, table)) await count(counter, table)
         else contended.push(table)
       }
     })
-    await Promise.all(counters)
     // someone waits to have these for himself: only the session that has a lock already does not queue behind him
     for (const table of contended) await count(session, table)
     if (config.include.length > 0) return fingerprintOf(facts, rows, null)

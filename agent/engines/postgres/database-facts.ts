@@ -45,5 +45,7 @@ export async function readDatabaseFacts(
      from pg_database d where d.datname = current_database()`,
   )
   if (!row) throw new Error('the server does not list the database that it serves')
+  // it goes into statements of psql, and the server is not trusted
+  if (!/^[A-Za-z0-9_]{1,30}$/.test(row.encoding)) throw new Error('the server names an encoding that cannot be one')
   return { ...row, server_version: server.version, server_major: server.major, ...selection }
 }

@@ -67,6 +67,9 @@ export async function claim(session: Session, name: string): Promise<boolean> {
   return row?.got ?? false
 }
 
+/** What a test restore claims besides, for as long as its database is looked at. */
+export const sandboxClaim = (name: string) => `sandbox ${name}`
+
 export async function release(session: Session, name: string): Promise<void> {
   await session.rows(`select pg_advisory_unlock(hashtextextended($1, 7440))`, [name])
 }
@@ -81,7 +84,7 @@ export async function dropLeftBehind(session: Session): Promise<string[]> {
   const dropped: string[] = []
   for (const { name } of left) {
     // a restore claims the name, and a test restore another one for as long as its database is looked at
-    const claims = [name, `sandbox ${name}`]
+    const claims = [name, sandboxClaim(name)]
     const got: string[] = []
     for (const one of claims) if (await claim(session, one)) got.push(one)
     try {

@@ -21,8 +21,8 @@ const NAMES = `
         order by 1, 2) to stdout`
 
 export async function backUpDependencies(session: Session, sink: BackupSink): Promise<void> {
-  await sink.stream(artifact('dependencies'), await session.copyOut(EDGES))
-  await sink.stream(artifact('objects'), await session.copyOut(NAMES))
+  await sink.stream(artifact('dependencies'), session.copyOut(EDGES))
+  await sink.stream(artifact('objects'), session.copyOut(NAMES))
 }
 
 /** One line of COPY's text format as its fields. None of these columns can be null. */

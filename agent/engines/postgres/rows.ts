@@ -1,13 +1,14 @@
-import type { Readable } from 'node:stream'
 import type { BackupSink } from '../../../shared/artifacts.ts'
 import type { Run } from '../engine.ts'
 import { CHUNKING } from './artifacts.ts'
 import type { PostgresConfig } from './config.ts'
-import { openRowReader, type RowReader } from './copy-out.ts'
+import { openRowReader } from './copy-out.ts'
+import { fifoSupply } from './fifos.ts'
 import { asciiIdent, ident } from './quote.ts'
 import type { Session } from './session.ts'
 import type { Snapshot } from './snapshot.ts'
 import { countedAs, type Table } from './tables.ts'
+import { together } from './together.ts'
 import type { PostgresTools } from './tools.ts'
 
 /** A table, or a range of the pages of a large one: `to` is left out, null at the end. */
@@ -60,30 +61,20 @@ export async function backUpRows(
   run.progress({ phase: 'rows', objectsTotal: all.length, totalBytes: chosen.reduce((sum, table) => sum + table.sizeBytes, 0) })
   const ours = all.filter((piece) => piece.table.condition !== null)
   const usual = all.filter((piece) => piece.table.condition === null)
-  const readers = Math.min(context.config.parallel, usual.length)
-  const results = await Promise.allSettled(Array.from({ length: readers }, (_, index) => readQueue(index)))
-  const failed = results.find((result) => result.status === 'rejected')
-  if (failed) throw failed.reason
-  for (const piece of ours) add(piece, await readByProtocol(piece, context, sink))
-  return counts
-
-  async function readQueue(index: number): Promise<void> {
-    let reader: RowReader | undefined
-    try {
-      reader = await openRowReader(index, context.snapshot.id, context.tools, context.env, run)
-      for (let piece = usual.shift(); piece; piece = usual.shift()) {
-        if (!(await reader.lock(relationOf(piece.table, asciiIdent)))) {
-          ours.push(piece)
-          continue
-        }
-        add(piece, await reader.read(copyStatement(piece, context.encoding, asciiIdent), metaOf(piece, context.encoding), sink))
+  const fifos = fifoSupply(run)
+  await together(Math.min(context.config.parallel, usual.length), run, async (worker) => {
+    const reader = openRowReader(fifos, context.snapshot.id, context.tools, context.env, worker)
+    for (let piece = usual.shift(); piece; piece = usual.shift()) {
+      if (!(await reader.lock(relationOf(piece.table, asciiIdent)))) {
+        ours.push(piece)
+        continue
       }
-    } catch (error) {
-      usual.length = 0
-      throw error
+      add(piece, await reader.read(copyStatement(piece, context.encoding, asciiIdent), metaOf(piece, context.encoding), sink))
     }
     await reader.close()
-  }
+  })
+  for (const piece of ours) add(piece, await readByProtocol(piece, context, sink))
+  return counts
 }
 
 /**
@@ -91,14 +82,14 @@ export async function backUpRows(
  * of the server that psql must never see. Slower, and not in parallel.
  */
 async function readByProtocol(piece: Piece, context: { session: Session; encoding: string }, sink: BackupSink): Promise<number> {
-  const stream = await context.session.copyOut(copyStatement(piece, context.encoding, ident))
+  const stream = context.session.copyOut(copyStatement(piece, context.encoding, ident))
   let rows = 0
   await sink.stream(metaOf(piece, context.encoding), counted(stream))
   return rows
 
   /** In COPY's text format a newline is the end of a row and nothing else: those in values are escaped. */
-  async function* counted(bytes: Readable): AsyncGenerator<Buffer> {
-    for await (const piece of bytes as AsyncIterable<Buffer>) {
+  async function* counted(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    for await (const piece of bytes) {
       for (let at = piece.indexOf(10); at >= 0; at = piece.indexOf(10, at + 1)) rows++
       yield piece
     }

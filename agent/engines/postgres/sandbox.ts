@@ -2,7 +2,7 @@ import { randomBase32 } from '../../../shared/ids.ts'
 import type { Run, Sandbox } from '../engine.ts'
 import { addressOf } from './address.ts'
 import type { PostgresConfig } from './config.ts'
-import { claim, dropDatabase } from './databases.ts'
+import { claim, dropDatabase, sandboxClaim } from './databases.ts'
 import { openSession } from './session.ts'
 
 const PREFIX = 'holdfast_test_'
@@ -37,5 +37,3 @@ export async function openSandbox(config: PostgresConfig, run: Run): Promise<San
     },
   }
 }
-
-export const sandboxClaim = (name: string) => `sandbox ${name}`
