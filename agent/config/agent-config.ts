@@ -49,9 +49,21 @@ function parse(text: string, file: string): AgentConfig {
       hint: 'Mend the file at the place named and start again.',
     })
   }
-  const parsed = agentConfigSchema.safeParse(document.toJS({ maxAliasCount: 0 }) ?? {})
+  const parsed = agentConfigSchema.safeParse(plainValue(document, file) ?? {})
   if (!parsed.success) throw configError(file, parsed.error)
   return parsed.data
+}
+
+/** Without aliases: nested ones grow a small file to any size. */
+function plainValue(document: ReturnType<typeof parseDocument>, file: string): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 0 })
+  } catch (cause) {
+    throw new HoldfastError('invalid_config', `${file} uses YAML aliases (&name, *name), which are not allowed`, {
+      hint: 'Write the repeated settings out at each place.',
+      cause,
+    })
+  }
 }
 
 function configError(file: string, error: z.ZodError): HoldfastError {

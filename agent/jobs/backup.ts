@@ -75,13 +75,14 @@ async function write(job: JobContext, work: BackupWork, options: WriteOptions): 
   const fingerprint = await options.run()
   job.report({ phase: 'upload' })
   const facts = await options.writer.finish(fingerprint)
+  const answer = detail(work, options, facts.objects.length)
   if (!work.dryRun) {
     job.report({ phase: 'commit' })
     job.run.fenced()
-    const committed = await job.parent.commitBackup(facts)
+    const committed = await job.parent.commitBackup({ facts, detail: answer })
     await keepKnown(options.scratch, options.knownFolder, { id: facts.id, manifestSha256: Buffer.from(committed.manifestSha256) })
   }
-  return detail(work, options, facts.objects.length)
+  return answer
 }
 
 function detail(work: BackupWork, options: WriteOptions, objects: number): BackupDetail {

@@ -22,9 +22,10 @@ export function jobCalls(deps: CallDeps, job: { jobId: string; attempt: number }
     signPuts: (objects) => call(() => deps.objects.signPuts({ jobId, attempt, objects }, { signal })),
     signGets: (objects) => call(() => deps.objects.signGets({ jobId, attempt, objects }, { signal })),
     openBackups: (recipient) => call(() => deps.objects.openBackups({ jobId, attempt, recipient }, { signal })),
-    commitBackup: (facts) => {
+    commitBackup: ({ facts, detail }) => {
       const signed = Buffer.from(JSON.stringify(deps.signFacts(facts)))
-      return call(() => deps.objects.commitBackup({ jobId, attempt, facts: signed }, { signal }))
+      const request = { jobId, attempt, facts: signed, detailJson: JSON.stringify(detail) }
+      return call(() => deps.objects.commitBackup(request, { signal }))
     },
     packStored: async (pack) => {
       await deps.journal.packStored(jobId, attempt, {

@@ -8,7 +8,7 @@ import type {
   SignPutsResponse,
 } from '../../shared/generated/holdfast/agent/v1/objects.ts'
 import type { Facts } from '../../shared/manifest/manifest.ts'
-import type { Finding } from '../../shared/results.ts'
+import type { BackupDetail, Finding } from '../../shared/results.ts'
 
 /**
  * What the agent and the child process of one job say to each other, over Node's own channel (structured clone). The child never
@@ -73,8 +73,8 @@ export interface ParentCalls {
   signPuts(objects: ObjectToPut[]): Promise<SignPutsResponse>
   signGets(objects: ObjectToGet[]): Promise<SignGetsResponse>
   openBackups(recipient: string): Promise<OpenBackupsResponse>
-  /** Signs the facts with the agent's identity and offers them. */
-  commitBackup(facts: Facts): Promise<CommitBackupResponse>
+  /** Signs the facts with the agent's identity and offers them, with the job's answer. */
+  commitBackup(offer: { facts: Facts; detail: BackupDetail }): Promise<CommitBackupResponse>
   packStored(pack: PlainPack): Promise<null>
 }
 

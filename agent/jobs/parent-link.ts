@@ -17,7 +17,7 @@ export class ParentLink {
     signPuts: (objects) => this.#call('signPuts', objects),
     signGets: (objects) => this.#call('signGets', objects),
     openBackups: (recipient) => this.#call('openBackups', recipient),
-    commitBackup: (facts) => this.#call('commitBackup', facts),
+    commitBackup: (offer) => this.#call('commitBackup', offer),
     packStored: (pack) => this.#call('packStored', pack),
   }
 

@@ -5,11 +5,13 @@ import { manifestKey, objectKey } from '../../shared/manifest/layout.ts'
 import { type Facts, MAX_MANIFEST_BYTES, type SignedFacts, signedFactsSchema } from '../../shared/manifest/manifest.ts'
 import { commitManifest } from '../../shared/manifest/sign.ts'
 import { verifySignedFacts } from '../../shared/manifest/verify.ts'
+import { type BackupDetail, backupDetailSchema } from '../../shared/results.ts'
 import type { StorageTarget } from '../../shared/storage/target.ts'
 import { agentUri } from '../../shared/x509/authority.ts'
 import { isIssuedBy, readChain } from '../../shared/x509/read.ts'
 import { closure, getBackup, manifestOf } from '../catalog/backups.ts'
 import { beginCommit } from '../catalog/commits.ts'
+import { keepDetail } from '../catalog/job-reports.ts'
 import { confirmObjects, objectsOf } from '../catalog/ledger.ts'
 import type { Fleet } from '../fleet/authority.ts'
 import { checkFacts } from './check-facts.ts'
@@ -27,7 +29,7 @@ const HEADS_AT_ONCE = 16
 export async function commitBackup(
   cp: ControlPlane,
   agentId: string,
-  request: { jobId: string; attempt: number; facts: Uint8Array },
+  request: { jobId: string; attempt: number; facts: Uint8Array; detailJson: string },
 ): Promise<Buffer> {
   const running = await requireRunning(cp, agentId, request, ['backup'])
   const signed = parseFacts(request.facts)
@@ -35,6 +37,7 @@ export async function commitBackup(
   const target = await cp.target(running.backup.target)
   await checkStore(running, signed.facts, target)
   const { facts } = signed
+  const detail = parseDetail(request.detailJson)
   await cp.catalog.transaction((tx) =>
     confirmObjects(
       tx,
@@ -43,9 +46,12 @@ export async function commitBackup(
       cp.clock.now(),
     ),
   )
+  const ref = { by: { agentId, epoch: null }, jobId: request.jobId, attempt: request.attempt }
+  // before the commit, since the job may have succeeded before the agent's own result arrives
+  if (detail) await keepDetail(cp.catalog.db, ref, detail)
   const begun = await beginCommit(
     cp.catalog.db,
-    { by: { agentId, epoch: null }, jobId: request.jobId, attempt: request.attempt },
+    ref,
     {
       type: facts.type,
       leansOn: facts.leans_on.map((lean) => lean.id),
@@ -75,6 +81,19 @@ function parseFacts(bytes: Uint8Array): SignedFacts {
     return signedFactsSchema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')))
   } catch (error) {
     throw new HoldfastError('backup_invalid', 'the facts that the agent offers do not have their form', {
+      hint: 'Update the agent and make the backup again.',
+      cause: error,
+    })
+  }
+}
+
+/** Null of an agent that is older than the field. */
+function parseDetail(text: string): BackupDetail | null {
+  if (text === '') return null
+  try {
+    return backupDetailSchema.parse(JSON.parse(text))
+  } catch (error) {
+    throw new HoldfastError('backup_invalid', "the agent's answer of the job does not have its form", {
       hint: 'Update the agent and make the backup again.',
       cause: error,
     })

@@ -2,8 +2,9 @@ import { HoldfastError } from '../../shared/errors.ts'
 import { actorOf, type Caller } from '../api/operations.ts'
 import type { StartBackup } from '../api/schemas/backups.ts'
 import { createJob, getJob, type JobView } from '../catalog/jobs.ts'
-import { getTarget } from '../catalog/policies.ts'
+import { getTarget, listPolicies } from '../catalog/policies.ts'
 import { findSource, fullName, listSources, type SourceRow } from '../catalog/sources.ts'
+import { policySchema, selectsSource } from '../domain/policy.ts'
 import { selects } from '../domain/source-pattern.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { refuseTenant } from './refuse-tenant.ts'
@@ -12,15 +13,16 @@ import { refuseTenant } from './refuse-tenant.ts'
 export async function startBackup(cp: ControlPlane, by: Caller, request: StartBackup): Promise<JobView[]> {
   const sources = await chosenSources(cp, by, request)
   for (const source of sources) refuseTenant(source.engine, request.tenant_id)
-  const target = (await getTarget(cp.catalog.db, cp.settings.defaultTarget)).name
+  const targetOf = await targetsOfSources(cp)
+  const targets = await Promise.all(sources.map(async (source) => (await getTarget(cp.catalog.db, targetOf(source))).name))
   const now = cp.clock.now()
   const ids = await cp.catalog.transaction(async (tx) => {
     const made: string[] = []
-    for (const source of sources) {
+    for (const [index, source] of sources.entries()) {
       const spec = {
         kind: 'backup',
         type: request.type,
-        target,
+        target: targets[index] ?? cp.settings.defaultTarget,
         parts: request.dataset_ids,
         dry_run: request.dry_run,
         description: request.description ?? null,
@@ -43,6 +45,15 @@ export async function startBackup(cp: ControlPlane, by: Caller, request: StartBa
   })
   cp.wake()
   return Promise.all(ids.map((id) => getJob(cp.catalog.db, id)))
+}
+
+/**
+ * Where the schedule of a source's policy stores it, so that a backup by hand leans on those made by schedule and they on it; the
+ * default target for a source that no policy selects.
+ */
+async function targetsOfSources(cp: ControlPlane): Promise<(source: SourceRow) => string> {
+  const policies = (await listPolicies(cp.catalog.db)).map((row) => policySchema.parse(row.spec))
+  return (source) => policies.find((policy) => selectsSource(policy.select, source))?.targets[0] ?? cp.settings.defaultTarget
 }
 
 async function chosenSources(cp: ControlPlane, by: Caller, request: StartBackup): Promise<SourceRow[]> {

@@ -27,6 +27,8 @@ const AGENT = fileURLToPath(new URL('../../agent/main.ts', import.meta.url))
 export interface HoldfastOptions {
   /** A local folder, `primary`, unless told. */
   readonly targets?: Readonly<Record<string, TargetConfig>>
+  /** Beside the local folder. */
+  readonly moreTargets?: Readonly<Record<string, TargetConfig>>
   readonly clock?: Clock
   readonly catalog?: ServerOptions['catalog']
   readonly limits?: Partial<ServerOptions['limits']>
@@ -109,7 +111,7 @@ export class TestHoldfast implements AsyncDisposable {
     const home = path.join(this.folder.path, 'agents', name)
     await mkdir(home, { recursive: true })
     const yaml = path.join(this.folder.path, `${name}.yaml`)
-    await writeFile(yaml, stringify(config))
+    await writeFile(yaml, stringify(config, { aliasDuplicateObjects: false }))
     const invitation = await this.server.operations.inviteAgent(this.server.operator, {
       name,
       valid_seconds: 900,
@@ -164,7 +166,7 @@ export class TestHoldfast implements AsyncDisposable {
         objects: on(this.#ports.objects),
       },
       hosts: ['127.0.0.1'],
-      targets: options.targets ?? { primary: { kind: 'local', path: this.storeFolder } },
+      targets: options.targets ?? { primary: { kind: 'local', path: this.storeFolder }, ...options.moreTargets },
       defaultTarget: Object.keys(options.targets ?? {})[0] ?? 'primary',
       recoveryRecipients: [this.recovery.recipient],
       keyring: { path: path.join(this.folder.path, 'keyring'), shared },

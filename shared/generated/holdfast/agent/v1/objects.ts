@@ -95,6 +95,8 @@ export interface CommitBackupRequest {
   attempt: number;
   /** The signed facts (shared/manifest), UTF-8 JSON. At most 64 MiB. */
   facts: Buffer;
+  /** The answer of the job as JobResult.detail_json will repeat it: with the commit it is known however soon the job ends after it. */
+  detailJson: string;
 }
 
 export interface CommitBackupResponse {
@@ -1187,7 +1189,7 @@ export const OpenBackupsResponse: MessageFns<OpenBackupsResponse> = {
 };
 
 function createBaseCommitBackupRequest(): CommitBackupRequest {
-  return { jobId: "", attempt: 0, facts: Buffer.alloc(0) };
+  return { jobId: "", attempt: 0, facts: Buffer.alloc(0), detailJson: "" };
 }
 
 export const CommitBackupRequest: MessageFns<CommitBackupRequest> = {
@@ -1200,6 +1202,9 @@ export const CommitBackupRequest: MessageFns<CommitBackupRequest> = {
     }
     if (message.facts.length !== 0) {
       writer.uint32(26).bytes(message.facts);
+    }
+    if (message.detailJson !== "") {
+      writer.uint32(34).string(message.detailJson);
     }
     return writer;
   },
@@ -1241,6 +1246,14 @@ export const CommitBackupRequest: MessageFns<CommitBackupRequest> = {
             message.facts = Buffer.from(reader.bytes());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.detailJson = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1262,6 +1275,11 @@ export const CommitBackupRequest: MessageFns<CommitBackupRequest> = {
         : "",
       attempt: isSet(object.attempt) ? globalThis.Number(object.attempt) : 0,
       facts: isSet(object.facts) ? Buffer.from(bytesFromBase64(object.facts)) : Buffer.alloc(0),
+      detailJson: isSet(object.detailJson)
+        ? globalThis.String(object.detailJson)
+        : isSet(object.detail_json)
+        ? globalThis.String(object.detail_json)
+        : "",
     };
   },
 
@@ -1276,6 +1294,9 @@ export const CommitBackupRequest: MessageFns<CommitBackupRequest> = {
     if (message.facts.length !== 0) {
       obj.facts = base64FromBytes(message.facts);
     }
+    if (message.detailJson !== "") {
+      obj.detailJson = message.detailJson;
+    }
     return obj;
   },
 
@@ -1287,6 +1308,7 @@ export const CommitBackupRequest: MessageFns<CommitBackupRequest> = {
     message.jobId = object.jobId ?? "";
     message.attempt = object.attempt ?? 0;
     message.facts = object.facts ?? Buffer.alloc(0);
+    message.detailJson = object.detailJson ?? "";
     return message;
   },
 };

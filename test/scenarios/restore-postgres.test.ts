@@ -1,0 +1,96 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { BackupDetail } from '../../shared/results.ts'
+import type { Operator } from '../harness/operator.ts'
+import { type PostgresMajor, type PostgresServer, startPostgres } from '../harness/postgres.ts'
+import { firstDifference, makeOddDatabase, type OddDatabase, samePostgres, stableDump } from '../harness/postgres-fixture.ts'
+import { joinMoment } from '../harness/postgres-moment.ts'
+import { type StoreKind, startOnTwoStores } from '../harness/two-stores.ts'
+
+/**
+ * A database with everything in it, under writes, backed up by one host and restored by another one, on a server that has never
+ * seen its roles, under another name. The judge is pg_dump.
+ */
+describe.each<PostgresMajor>([15, 18])('postgresql %s', async (major) => {
+  const server = await startPostgres(major)
+  const elsewhere = await startPostgres(major)
+  if (server === null || elsewhere === null) {
+    it.skip('cannot be had on this machine', () => undefined)
+    return
+  }
+  const stores = await startOnTwoStores()
+  const operator = () => stores.holdfast.operator
+  let odd: OddDatabase
+
+  beforeAll(async () => {
+    odd = await makeOddDatabase(server)
+    await elsewhere.sql('postgres', 'create database own')
+    const source = (on: PostgresServer, database: string) => ({
+      engine: 'postgres',
+      url: on.url(database),
+      password: on.password,
+      tools: [on.tools],
+    })
+    const app = source(server, odd.name)
+    await stores.holdfast.addAgent('db1', { sources: { 'app-local': app, 'app-s3': app } })
+    await stores.holdfast.addAgent('db2', { restores_from: ['*'], sources: { own: source(elsewhere, 'own') } })
+  })
+  afterAll(async () => {
+    await stores[Symbol.asyncDispose]()
+    await Promise.all([server.stop(), elsewhere.stop()])
+  })
+
+  describe.each<StoreKind>(['local', 's3'])('on a %s target', (kind) => {
+    it.skipIf(kind === 's3' && stores.s3 === null)(
+      'full and incremental under writes are each one moment of the database, on another host too',
+      async () => {
+        const writers = odd.keepWriting()
+        const full = await backUpAtMoment(operator(), server, { database: odd.name, source: `db1/app-${kind}`, type: 'full' })
+        const next = await backUpAtMoment(operator(), server, {
+          database: odd.name,
+          source: `db1/app-${kind}`,
+          type: 'incremental',
+        })
+        expect(await writers.stop()).toBeGreaterThan(20)
+        expect(full.backup).toMatchObject({ type: 'full', valid: true, leans_on: [], copies: [{ target: targetOf[kind] }] })
+        expect(next.backup).toMatchObject({ type: 'incremental', valid: true, leans_on: [full.backup.id] })
+        expect(next.backup.stored_bytes).toBeLessThan((full.backup.stored_bytes ?? 0) / 2)
+        expect((next.backup.job.detail as BackupDetail).chunks_skipped).toBeGreaterThan(0)
+        expect(firstDifference(full.dump, next.dump)).not.toBeNull()
+
+        for (const { backup, dump } of [full, next]) {
+          const copy = `${kind}.${backup.type}`
+          const restored = await operator().restore(backup.id, { target: `db2/${copy}` })
+          expect(restored).toMatchObject({ agent: 'db2', detail: { checked: true } })
+          expect(firstDifference(await stableDump(elsewhere, copy, { sequences: false }), dump)).toBeNull()
+          expect(await elsewhere.sql(copy, 'select sum(balance)::int as sum from app.accounts')).toEqual([{ sum: 0 }])
+        }
+      },
+    )
+
+    it.skipIf(kind === 's3' && stores.s3 === null)(
+      'a quiet database comes back whole, sequences and their owners included',
+      async () => {
+        const backup = await operator().backUp(`db1/app-${kind}`, 'incremental')
+        expect(backup.type).toBe('incremental')
+        await operator().restore(backup.id, { target: `db2/${kind}.quiet` })
+        const copy = { server: elsewhere, database: `${kind}.quiet` }
+        expect(await samePostgres({ server, database: odd.name }, copy)).toBeNull()
+      },
+    )
+  })
+})
+
+const targetOf = { local: 'primary', s3: 'bucket' } as const
+
+/** A backup made now, and pg_dump of what it saw, taken while writers went on. */
+async function backUpAtMoment(
+  operator: Operator,
+  server: PostgresServer,
+  of: { database: string; source: string; type: 'full' | 'incremental' },
+) {
+  const [job, moment] = await Promise.all([operator.startBackup(of.source, of.type), joinMoment(server, of.database)])
+  const dump = await stableDump(server, of.database, { snapshot: moment.snapshot, sequences: false })
+  await moment.release()
+  const done = await operator.done(job)
+  return { backup: { ...(await operator.backup(done.backup_id ?? '')), job: done }, dump }
+}
