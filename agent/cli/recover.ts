@@ -74,7 +74,7 @@ const withStore = (command: Command): Command =>
   command
     .requiredOption('--store <store>', 'a folder, or s3://bucket/prefix with the usual AWS credentials')
     .requiredOption('--identity <file>', 'the recovery key: an age identity file')
-    .option('--verifying-key <hfv1...>', "the fleet's verifying key, where the identity file does not carry it")
+    .option('--verifying-key <key>', "the fleet's verifying key (hfv1...), where the identity file does not carry it")
 
 async function list(options: ListOptions, deps: RecoverDeps): Promise<void> {
   await withOpenStore(options, async (store, { verifyingKey }) => {

@@ -141,6 +141,8 @@ describe('recover, with the store and an identity file alone', () => {
     expect(out).toContain('not verified')
     expect(err).toContain('origin not verified')
     const given = await recover('list', '--store', store, '--identity', bare, '--verifying-key', fleet.verifyingKey)
+    expect([given.code, given.err]).toEqual([undefined, ''])
+    expect(given.out).toContain('verified')
     expect(given.out).not.toContain('not verified')
   })
 
