@@ -14,7 +14,7 @@ const list: Value = (value) =>
 /** YAML, and so JSON as well. */
 const tree: Value = (value) => parse(value, { maxAliasCount: 0 })
 
-const VARIABLES: Readonly<Record<string, readonly [path: string, value: Value]>> = {
+export const VARIABLES: Readonly<Record<string, readonly [path: string, value: Value]>> = {
   HOLDFAST_HOME: ['home', text],
   HOLDFAST_CATALOG: ['catalog', text],
   HOLDFAST_ADVERTISE: ['advertise', list],
