@@ -38,6 +38,9 @@ export function jobCalls(deps: CallDeps, job: { jobId: string; attempt: number }
   }
 }
 
+/** Says nothing about the job: the control plane, or what it stands on, is away for now. Each of the calls may be repeated. */
+const AWAY = new Set(['control_plane_unreachable', 'deadline_exceeded', 'target_unreachable', 'catalog_unreachable'])
+
 async function untilOffline<T>(deps: CallDeps, signal: AbortSignal, make: () => Promise<T>): Promise<T> {
   const giveUpAt = deps.clock.monotonicMs() + deps.offlineLimitMs
   for (let wait = 250; ; wait = Math.min(wait * 2, 5000)) {
@@ -46,9 +49,7 @@ async function untilOffline<T>(deps: CallDeps, signal: AbortSignal, make: () => 
     } catch (error) {
       signal.throwIfAborted()
       const failure = asHoldfastError(error)
-      const unreachable =
-        failure.code === 'agent_offline' || failure.code === 'target_unreachable' || failure.code === 'catalog_unreachable'
-      if (!unreachable) throw failure
+      if (!AWAY.has(failure.code)) throw failure
       if (deps.clock.monotonicMs() + wait > giveUpAt) {
         throw new HoldfastError('agent_offline', 'the control plane could not be reached for as long as offline_limit allows', {
           hint: 'The job fails and is tried again; what it stored is used again.',

@@ -61,7 +61,7 @@ export interface Link {
 const FIRST_WAIT_MS = 1000
 const LONGEST_WAIT_MS = 60_000
 /** A stream that stood this long starts the waits from the beginning. */
-const STEADY_MS = 60_000
+const STEADY_MS = 10_000
 /** Refused for a reason that a person has to remove: asked again now and then, since they may have. */
 const REFUSED_WAIT_MS = 5 * 60_000
 /** Calls in flight on the connection of an earlier certificate may end. */

@@ -15,6 +15,7 @@ import { runCommand } from './commands.ts'
 import { type ThrowAwayFolder, throwAwayFolder } from './folders.ts'
 import { Operator } from './operator.ts'
 import { type StartedProcess, startProcess } from './processes.ts'
+import { startServerProcess } from './server-process.ts'
 import { waitFor } from './wait.ts'
 
 /**
@@ -93,6 +94,26 @@ export class TestHoldfast implements AsyncDisposable {
     await this.server.close()
   }
 
+  /** Ends it, and starts the control plane again as a program that can be killed and paused: same catalog, ports and targets. */
+  async startServerProcess(more: Readonly<Record<string, string>> = {}): Promise<StartedProcess> {
+    await this.stopServer()
+    const { home, catalog, targets, listen, keyring } = this.#serverOptions()
+    const at = ({ host, port }: { host: string; port: number }) => `${host}:${port}`
+    return startServerProcess({
+      HOLDFAST_HOME: home,
+      HOLDFAST_CATALOG: catalog.kind === 'embedded' ? 'embedded' : catalog.url.reveal(),
+      HOLDFAST_LISTEN_API: at(listen.api),
+      HOLDFAST_LISTEN_AGENTS: at(listen.agents),
+      HOLDFAST_LISTEN_ENROLMENT: at(listen.enrolment),
+      HOLDFAST_LISTEN_OBJECTS: at(listen.objects),
+      HOLDFAST_ADVERTISE: '127.0.0.1',
+      HOLDFAST_TARGETS: JSON.stringify(targets),
+      HOLDFAST_KEYS_PATH: keyring.path,
+      HOLDFAST_RECOVERY_RECIPIENTS: this.recovery.recipient,
+      ...more,
+    })
+  }
+
   get storeFolder(): string {
     return path.join(this.folder.path, 'store')
   }
@@ -103,10 +124,11 @@ export class TestHoldfast implements AsyncDisposable {
     return recoveryFile({ identity: new Secret(identity), recipient, fleet: this.server.fleet, now: new Date() }).reveal()
   }
 
-  /** A host joins with these sources (entries of agent.yaml) and is connected when this resolves. */
+  /** A host joins with these sources (entries of agent.yaml) and is connected when this resolves. `server`: by way of a proxy there. */
   async addAgent(
     name: string,
     config: { sources: Record<string, Record<string, unknown>>; [key: string]: unknown },
+    options: { readonly server?: string } = {},
   ): Promise<TestAgent> {
     const home = path.join(this.folder.path, 'agents', name)
     await mkdir(home, { recursive: true })
@@ -121,7 +143,7 @@ export class TestHoldfast implements AsyncDisposable {
     const args = [
       'configure',
       '--server',
-      invitation.server,
+      options.server ?? invitation.server,
       '--enrolment-server',
       enrolment,
       '--pin',
