@@ -1,8 +1,11 @@
 import { HoldfastError } from '../../shared/errors.ts'
 import type { OpenedBackup } from '../../shared/generated/holdfast/agent/v1/objects.ts'
 import { objectKey } from '../../shared/manifest/layout.ts'
+import type { Facts } from '../../shared/manifest/manifest.ts'
 import { verifyManifest } from '../../shared/manifest/verify.ts'
-import { rewrapDataKeys } from '../../shared/repository/keys.ts'
+import { checkValue, damaged } from '../../shared/repository/format.ts'
+import { openDataKeys, sealDataKeys } from '../../shared/repository/keys.ts'
+import type { Secret } from '../../shared/secret.ts'
 import { type BackupRef, closure, manifestOf } from '../catalog/backups.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { requireRunning } from './running-job.ts'
@@ -41,12 +44,27 @@ async function openOne(cp: ControlPlane, ref: BackupRef, targetName: string, rec
   const target = await cp.target(targetName)
   const keys: Buffer[] = []
   for (const key of manifest.facts.keys) {
-    const file = await target.get(objectKey(ref, key.name))
-    keys.push(await rewrapDataKeys(file, [cp.fleet.identity], [recipient]))
+    const dataKey = await dataKeyOf(cp, manifest.facts, key, await target.get(objectKey(ref, key.name)))
+    keys.push(await sealDataKeys(ref, [{ attempt: key.attempt, dataKey }], [recipient]))
   }
   return {
     backup: { host: ref.host, source: ref.source, id: ref.id, manifestSha256: stored.sha256 },
     manifest: stored.bytes,
     keys,
   }
+}
+
+/**
+ * The key that the signed manifest means, by its check value, and no other: whoever writes the bucket could lay the key file of another
+ * host's backup in this place, and have its key handed to an agent that may not read it.
+ */
+async function dataKeyOf(cp: ControlPlane, facts: Facts, key: Facts['keys'][number], file: Buffer): Promise<Secret<Buffer>> {
+  const name = objectKey(facts, key.name)
+  const { keys } = await openDataKeys(file, [cp.fleet.identity], name)
+  const found = keys.find(
+    ({ attempt, dataKey }) =>
+      attempt === key.attempt && checkValue(dataKey.reveal(), facts, attempt).toString('hex') === key.check,
+  )
+  if (found) return found.dataKey
+  throw damaged(name, 'it does not hold the key that the manifest means')
 }
