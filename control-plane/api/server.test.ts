@@ -106,6 +106,15 @@ describe('who may call', () => {
     for (let i = 0; i < 31; i++) refused.push((await api.app.inject(`${V1}/status`)).statusCode)
     expect(refused).toEqual([...Array(30).fill(401), 429])
   })
+
+  test('calls above the role are limited like wrong keys: each stands in the audit trail', async () => {
+    api = await fakeApi()
+    const refused = []
+    for (let i = 0; i < 31; i++) refused.push((await api.app.inject({ url: `${V1}/api-keys`, headers: as('viewer') })).statusCode)
+    expect(refused).toEqual([...Array(30).fill(403), 429])
+    expect(api.audit).toHaveLength(30)
+    expect((await api.app.inject({ url: `${V1}/status`, headers: as('viewer') })).statusCode).toBe(200)
+  })
 })
 
 describe('what is asked', () => {

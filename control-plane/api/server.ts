@@ -10,7 +10,7 @@ import fastify, {
 } from 'fastify'
 import { serializerCompiler, validatorCompiler } from 'fastify-type-provider-zod'
 import type { Clock } from '../../shared/clock.ts'
-import { HoldfastError } from '../../shared/errors.ts'
+import { HoldfastError, isHoldfastError } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Secret } from '../../shared/secret.ts'
 import type { IdempotencyStore } from '../catalog/idempotency.ts'
@@ -49,7 +49,7 @@ export interface ApiOptions {
 
 const MAX_BODY_BYTES = 1024 * 1024
 const MAX_HEADER_BYTES = 16 * 1024
-/** Refused keys an address may try in a minute: those are recorded in the audit trail, one by one. */
+/** Calls without the right to them that an address may make in a minute: each is recorded in the audit trail. */
 const MAX_REFUSED_A_MINUTE = 30
 
 /** The operator's API, not listening yet: `listen` or `inject` it; `close` ends open event streams. */
@@ -157,10 +157,10 @@ function guard(app: Api, options: ApiOptions): void {
     try {
       await authorize(request, row, options.keys, options.whoScrapes)
     } catch (error) {
-      if (!(error instanceof HoldfastError) || error.code !== 'unauthenticated') throw error
+      if (!isHoldfastError(error, 'unauthenticated') && !isHoldfastError(error, 'forbidden')) throw error
       const tries = await refusals(request)
       if (!tries.isAllowed && tries.isExceeded)
-        throw new HoldfastError('rate_limited', 'too many requests without a valid API key')
+        throw new HoldfastError('rate_limited', 'too many requests without the right to them')
       throw error
     }
   })

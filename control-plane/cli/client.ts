@@ -14,8 +14,8 @@ export interface Client {
   events(jobId: string, after: number): AsyncIterable<JobEventView>
 }
 
-/** One answer that hangs must not hold a script for ever; the longest is a `validate` of under ten seconds. */
-const ANSWER_MS = 60_000
+/** One answer that hangs must not hold a script for ever; the longest is `test`, which waits for every agent's pre-flight. */
+const ANSWER_MS = 120_000
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 export function createClient(place: ServerPlace): Client {
