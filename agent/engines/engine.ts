@@ -100,6 +100,7 @@ export interface Run {
   fenced(): void
 }
 
+/** Numbers are what has been added since the last call; `phase` replaces the one before. */
 export interface ProgressDelta {
   readonly phase?: string
   readonly totalBytes?: number

@@ -107,7 +107,7 @@ function context(start: JobStart, { command, reporter, log, scratch, objects }: 
     tools: createTools({ path: start.searchPath, log }),
     scratch,
     finding: (finding) => send({ type: 'finding', finding }),
-    progress: (delta) => reporter.report(delta),
+    progress: (delta) => reporter.add(delta),
     fenced: () => {
       controller.signal.throwIfAborted()
       if (writes) granted.check()

@@ -1,4 +1,5 @@
 import type { Clock } from '../../shared/clock.ts'
+import type { ProgressDelta } from '../engines/engine.ts'
 import type { FromChild, PlainProgress } from './messages.ts'
 
 const INTERVAL_MS = 250
@@ -37,6 +38,13 @@ export class Reporter {
     this.#totals = { ...this.#totals, ...change }
     const due = this.#clock.monotonicMs() - this.#sentAt >= INTERVAL_MS
     if (due || this.#totals.phase !== phaseBefore) this.flush()
+  }
+
+  /** What an engine says has been added (ProgressDelta). */
+  add({ phase, ...added }: ProgressDelta): void {
+    const sums: Record<string, number> = {}
+    for (const [name, value] of Object.entries(added)) sums[name] = this.#totals[name as keyof typeof added] + value
+    this.report({ ...(phase === undefined ? {} : { phase }), ...sums })
   }
 
   flush(): void {

@@ -87,7 +87,7 @@ async function restore(
   await engine.restore(plan, reader, {
     ...job.run,
     progress: (delta) => {
-      if (delta.writtenBytes !== undefined) written = delta.writtenBytes
+      written += delta.writtenBytes ?? 0
       job.run.progress(delta)
     },
   })
