@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import path from 'node:path'
 import { asHoldfastError, HoldfastError } from '../../shared/errors.ts'
 import { type BackupRef, type BackupWork, BackupKind as WireKind } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
-import { keepKnown, openKnown } from '../../shared/repository/known.ts'
+import { openKnown } from '../../shared/repository/known.ts'
 import { rebuildKnown } from '../../shared/repository/known-rebuild.ts'
 import type { BackupWriter, KnownChunks, ObjectSink, StoredPack, WriterTotals } from '../../shared/repository/repository.ts'
 import { openWriter } from '../../shared/repository/writer.ts'
@@ -12,6 +12,7 @@ import type { BackupKind, BackupPlan } from '../engines/engine.ts'
 import { engineFor } from '../engines/registry.ts'
 import type { JobContext } from './context.ts'
 import { requirePreflight } from './preflight.ts'
+import { rememberKnown } from './remember-known.ts'
 
 const KINDS: Readonly<Record<number, BackupKind>> = {
   [WireKind.FULL]: 'full',
@@ -80,7 +81,7 @@ async function write(job: JobContext, work: BackupWork, options: WriteOptions): 
     job.report({ phase: 'commit' })
     job.run.fenced()
     const committed = await job.parent.commitBackup({ facts, detail: answer })
-    await keepKnown(options.scratch, options.knownFolder, { id: facts.id, manifestSha256: Buffer.from(committed.manifestSha256) })
+    await rememberKnown(job, options, { id: facts.id, manifestSha256: Buffer.from(committed.manifestSha256) })
   }
   return answer
 }

@@ -5,16 +5,16 @@ import type { Manifest } from '../../shared/manifest/manifest.ts'
 import { verifyManifest } from '../../shared/manifest/verify.ts'
 import { openDataKeys } from '../../shared/repository/keys.ts'
 import { openReader } from '../../shared/repository/reader.ts'
-import type { BackupReader } from '../../shared/repository/repository.ts'
+import type { BackupReader, ReaderOptions } from '../../shared/repository/repository.ts'
 import { Secret } from '../../shared/secret.ts'
 import type { JobContext } from './context.ts'
 
 /**
- * Opens the backup that the command names. The data keys come sealed to a recipient made here for this job alone, and every manifest
+ * What is needed to read the backup that the command names. The data keys come sealed to a recipient made here for this job alone, and every manifest
  * is checked with the fleet's verifying key from this agent's own enrolment, and against what the command said: a control plane's
  * bucket is untrusted, and so is whoever answers in its place.
  */
-export async function openBackup(job: JobContext, backup: BackupRef, leanedOn: readonly BackupRef[]): Promise<BackupReader> {
+export async function readerOptions(job: JobContext, backup: BackupRef, leanedOn: readonly BackupRef[]): Promise<ReaderOptions> {
   const identity = new Secret(await generateIdentity())
   const answer = await job.parent.openBackups(await identityToRecipient(identity.reveal()))
   const manifests = new Map<string, Manifest>()
@@ -34,14 +34,18 @@ export async function openBackup(job: JobContext, backup: BackupRef, leanedOn: r
   }
   const manifest = manifests.get(backup.id) as Manifest
   manifests.delete(backup.id)
-  return openReader({
+  return {
     manifest,
     leansOn: manifests,
     keys: (backupId, attempt) => keys.get(keyName(backupId, attempt)),
     objects: job.objects,
     signal: job.signal,
     onProgress: (totals) => job.report({ readBytes: totals.readBytes, chunks: totals.chunks }),
-  })
+  }
+}
+
+export async function openBackup(job: JobContext, backup: BackupRef, leanedOn: readonly BackupRef[]): Promise<BackupReader> {
+  return openReader(await readerOptions(job, backup, leanedOn))
 }
 
 const keyName = (backupId: string, attempt: number): string => `${backupId} ${attempt}`

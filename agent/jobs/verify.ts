@@ -1,9 +1,11 @@
+import { isHoldfastError } from '../../shared/errors.ts'
 import type { TestRestoreWork, VerifyWork } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
+import { verifyStored } from '../../shared/repository/verify.ts'
 import type { TestRestoreDetail, VerifyDetail } from '../../shared/results.ts'
 import { engineFor } from '../engines/registry.ts'
 import { requireRef } from './backup.ts'
 import type { JobContext } from './context.ts'
-import { openBackup } from './opened.ts'
+import { openBackup, readerOptions } from './opened.ts'
 import { requirePreflight } from './preflight.ts'
 
 /** At most so many errors are listed: a lost bucket has as many as it had objects. */
@@ -11,22 +13,24 @@ const MAX_ERRORS = 500
 
 /** Every byte that the backup needs, read back, opened and compared. What is wrong is the answer, not a failure of the job. */
 export async function runVerify(job: JobContext, work: VerifyWork): Promise<VerifyDetail> {
-  const reader = await openBackup(job, requireRef(work.backup), work.leanedOn)
   const errors: VerifyDetail['errors'] = []
   let found = 0
-  try {
-    job.report({ phase: 'read' })
-    const checked = await reader.verify({
-      onError: (error) => {
-        found += 1
-        if (errors.length < MAX_ERRORS) errors.push({ code: error.code, object: error.key, message: error.message })
-      },
-    })
-    return { valid: found === 0, bytes_checked: checked.bytes, objects_checked: checked.objects, errors }
-  } finally {
-    await reader.close()
+  const report = (error: { code: string; key?: string; message: string }): void => {
+    found += 1
+    if (errors.length < MAX_ERRORS) errors.push({ code: error.code, object: error.key, message: error.message })
   }
+  job.report({ phase: 'read' })
+  const options = await readerOptions(job, requireRef(work.backup), work.leanedOn).catch((error: unknown) => {
+    // keys or a manifest that are damaged keep it from being opened at all: the finding, not a failure of the job
+    if (!isHoldfastError(error) || !DAMAGE.has(error.code)) throw error
+    report(error)
+    return null
+  })
+  const checked = options ? await verifyStored(options, report) : { bytes: 0, objects: 0 }
+  return { valid: found === 0, bytes_checked: checked.bytes, objects_checked: checked.objects, errors }
 }
+
+const DAMAGE: ReadonlySet<string> = new Set(['object_missing', 'object_damaged', 'key_missing', 'manifest_forged'])
 
 /** Restores into a throw-away place, counts, compares, and removes the place whatever happened. */
 export async function runTestRestore(job: JobContext, work: TestRestoreWork): Promise<TestRestoreDetail> {

@@ -1,4 +1,4 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -138,5 +138,22 @@ describe('two restores', () => {
     // one after the other both may succeed; at once the later one is refused
     for (const end of ends) expect(end.error?.code ?? 'overlap').toBe('overlap')
     expect(ends.some((end) => end.status === 'succeeded')).toBe(true)
+  })
+})
+
+describe('the list of known chunks', () => {
+  it('is kept for the last backup and the last full alone, and rebuilt from the store when it is gone', async () => {
+    const full = await holdfast.operator.backUp('db1/notes', 'full')
+    await holdfast.operator.backUp('db1/notes', 'incremental')
+    const last = await holdfast.operator.backUp('db1/notes', 'incremental')
+    const folder = path.join(holdfast.agents.get('db1')?.home ?? '', 'known', 'notes')
+    const lists = (await readdir(folder)).filter((name) => name.endsWith('.known'))
+    expect(lists.sort()).toEqual([`${full.id}.known`, `${last.id}.known`].sort())
+    await rm(folder, { recursive: true })
+    makeNotes(notes, 6001, 6010)
+    const next = await holdfast.operator.backUp('db1/notes', 'incremental')
+    expect(next).toMatchObject({ type: 'incremental', valid: true })
+    expect(next.leans_on).toContain(full.id)
+    expect(detail<BackupDetail>(next.job).chunks_skipped).toBeGreaterThan(0)
   })
 })
