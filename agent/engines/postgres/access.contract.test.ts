@@ -1,6 +1,7 @@
 import { chmod, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
+import { plainUser } from '../../../test/harness/commands.ts'
 import { throwAwayFolder } from '../../../test/harness/folders.ts'
 import { type PostgresServer, startPostgres } from '../../../test/harness/postgres.ts'
 import { firstDifference, stableDump } from '../../../test/harness/postgres-fixture.ts'
@@ -131,6 +132,26 @@ describe.skipIf(old === null || server === null)('postgresql 15 and 18', () => {
     const preview = withRun((run) => engine.preview(restorePlan(configOf(old, 'source'), 'downgraded'), newer.source, run))
     expect((await failureOf(preview)).code).toBe('tool_version')
     expect(await databaseNames(old)).toEqual(['postgres', 'source'])
+  })
+
+  test('a tablespace that is missing is told before and after; its tables come back in the default one', async () => {
+    await using folder = await throwAwayFolder({ owner: plainUser() })
+    await server.sql('postgres', `create tablespace "fast ""disk" location '${folder.path}'`)
+    await makeDatabase(
+      server,
+      'source',
+      `${CONTENT} create table placed (i integer) tablespace "fast ""disk"; insert into placed values (1)`,
+    )
+    const { source, fingerprint } = await backUp(configOf(server, 'source'))
+    await clear(server)
+    await server.sql('postgres', 'drop tablespace "fast ""disk"')
+    const before = await withRun((run) => engine.preview(restorePlan(configOf(server, 'source'), 'copy'), source, run))
+    expect(before.findings.map(({ code }) => code)).toEqual(['tablespaces_missing'])
+    const findings = await restoreTo(configOf(server, 'source'), 'copy', source)
+    expect(findings.map(({ code }) => code)).toEqual(['tablespaces_left_out'])
+    expect(
+      await withRun((run) => engine.check({ config: configOf(server, 'source'), targetName: 'copy' }, fingerprint, run)),
+    ).toEqual([])
   })
 
   test('a wrong password, user or database is told apart from a server that does not answer', async () => {

@@ -71,6 +71,8 @@ export const databaseSchema = z.object({
   /** Owners, grantees and others that the definitions name. */
   roles: z.array(name).max(1_000_000),
   extensions: z.array(z.object({ name, version: z.string().max(300) })).max(100_000),
+  /** Besides the database's own. */
+  tablespaces: z.array(name).max(10_000),
   has_public: z.boolean(),
   /** Parts that were chosen for the backup; null: all. */
   chosen: z.array(name).max(10_000).nullable(),

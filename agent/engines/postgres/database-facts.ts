@@ -41,6 +41,8 @@ export async function readDatabaseFacts(
                or r.oid = ${BOOTSTRAP} and (d.datdba = ${BOOTSTRAP} or ${OWNED_BY_BOOTSTRAP}))) as roles,
             (select coalesce(json_agg(json_build_object('name', extname, 'version', extversion) order by extname), '[]')
              from pg_extension) as extensions,
+            (select coalesce(json_agg(spcname order by spcname), '[]') from pg_tablespace
+             where oid in (select reltablespace from pg_class where oid >= ${FIRST_OF_USERS})) as tablespaces,
             exists (select from pg_namespace where nspname = 'public') as has_public
      from pg_database d where d.datname = current_database()`,
   )

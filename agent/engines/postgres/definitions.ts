@@ -25,6 +25,8 @@ export interface RestoreContext {
   readonly keep: ((key: string) => boolean) | null
   /** Owners and grants are left out when some of their roles are not there. */
   readonly owners: boolean
+  /** Everything goes into the default tablespace when one of the source's is not there. */
+  readonly tablespaces: boolean
   readonly parallel: number
 }
 
@@ -48,6 +50,7 @@ export async function restoreDefinitions(
     ...COMMON,
     ...jobs,
     ...(context.owners ? [] : ['--no-owner', '--no-privileges']),
+    ...(context.tablespaces ? [] : ['--no-tablespaces']),
     `--use-list=${list}`,
     { value: file },
   ]

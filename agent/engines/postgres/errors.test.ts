@@ -74,7 +74,7 @@ const SAMPLES: ReadonlyArray<readonly [string, string]> = [
     'disk_full',
     'pg_restore: error: could not execute query: ERROR:  could not extend file "base/5/16390": No space left on device',
   ],
-  ['source_denied', 'pg_restore: error: could not execute query: ERROR:  extension "postgis" is not available'],
+  ['not_supported', 'pg_restore: error: could not execute query: ERROR:  extension "postgis" is not available'],
   ['source_denied', 'pg_restore: error: could not execute query: ERROR:  must be able to SET ROLE "app_owner"'],
   ['tool_failed', 'pg_restore: error: something nobody has seen yet'],
 ]
@@ -102,6 +102,8 @@ test.each([
   [{ code: '3D000', message: 'database "x" does not exist' }, 'source_missing'],
   [{ code: '42P04', message: 'database "x" already exists' }, 'source_exists'],
   [{ code: '55P03', message: 'could not obtain lock on relation "t"' }, 'source_locked'],
+  [{ code: '42809', message: 'invalid LC_COLLATE locale name: "de_DE.UTF-8"' }, 'not_supported'],
+  [{ code: '0A000', message: 'ICU is not supported in this build' }, 'not_supported'],
   [{ code: '57P01', message: 'terminating connection due to administrator command' }, 'source_unreachable'],
   [{ code: '55006', message: 'database "x" is being accessed by other users' }, 'conflict'],
   [{ code: 'XX001', message: 'invalid page in block 0 of relation base/1/2' }, 'source_corrupt'],

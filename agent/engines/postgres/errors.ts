@@ -126,10 +126,16 @@ const KNOWN: readonly Known[] = [
     hint: 'Install the client tools of the same major version as the server, or name their folder in the setting tools.',
   },
   {
-    states: ['0A000'],
+    states: [],
     text: /could not open extension control file|extension ".*" is not available/,
-    code: 'source_denied',
+    code: 'not_supported',
     hint: 'Install the package of that extension on the server that is restored to.',
+  },
+  {
+    states: [],
+    text: /invalid LC_\w+ locale name|does not match locale|ICU is not supported in this build|could not open collator/,
+    code: 'not_supported',
+    hint: 'The server lacks the locale of the source database: install it there (locale-gen, or a build with ICU), and restart the server.',
   },
 ]
 

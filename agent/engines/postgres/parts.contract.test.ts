@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { majorsUnderTest, startPostgres } from '../../../test/harness/postgres.ts'
 import { firstDifference, makeOddDatabase, ODD_NAMES, stableDump } from '../../../test/harness/postgres-fixture.ts'
-import { failureOf } from '../testing/plans.ts'
+import { failureOf, withRun } from '../testing/plans.ts'
 import type { PostgresConfig } from './config.ts'
+import { postgresEngine as engine } from './postgres.ts'
 import { ident } from './quote.ts'
 import { type Backup, backUp, configOf, restoreTo, tableNames } from './testing/bench.ts'
 
@@ -77,6 +78,16 @@ for (const major of majorsUnderTest()) {
       expect(findings.map(({ code }) => code)).toEqual(['constraints_left_out'])
       expect(await server.sql('partly', 'select count(*)::int as n from app.items')).toEqual([{ n: 0 }])
       expect(await tableNames(server, 'partly')).toEqual(await tableNames(server, 'odd'))
+    })
+
+    test('a backup of chosen parts stands the check of a test restore', async () => {
+      const partly = await backUp(config, { parts: ['app.measures_26_a', 'app.lines'] })
+      await restoreTo(config, 'chosen', partly.source)
+      const place = { config, targetName: 'chosen' }
+      expect(await withRun((run) => engine.check(place, partly.fingerprint, run))).toEqual([])
+      await server.sql('chosen', 'create table more as select 1 as i')
+      const findings = await withRun((run) => engine.check(place, partly.fingerprint, run))
+      expect(findings).toMatchObject([{ code: 'part_unexpected' }])
     })
 
     test('parts never replace a whole database', async () => {

@@ -5,7 +5,7 @@ import { addressOf } from './address.ts'
 import { type Layout, readLayout } from './artifacts.ts'
 import type { PostgresConfig } from './config.ts'
 import { findDatabase, requireDatabaseName } from './databases.ts'
-import { chooseParts, refuseDowngrade } from './restore.ts'
+import { chooseParts, missingTablespaces, refuseDowngrade } from './restore.ts'
 import { listOf, lookAtRoles } from './roles.ts'
 import { serverOf } from './server.ts'
 import { type Session, withSessions } from './session.ts'
@@ -42,6 +42,15 @@ async function lacking(session: Session, layout: Layout): Promise<Finding[]> {
       severity: 'warning',
       message: `the server has no roles ${listOf(missing)}`,
       hint: 'Create them first if they need their passwords; otherwise they are made without login, or left out.',
+    })
+  }
+  const tablespaces = await missingTablespaces(session, layout.database.tablespaces)
+  if (tablespaces.length > 0) {
+    findings.push({
+      code: 'tablespaces_missing',
+      severity: 'warning',
+      message: `the server has no tablespaces ${listOf(tablespaces)}: everything will be put into the default one`,
+      hint: 'Create them first if the tables have to be spread over disks.',
     })
   }
   const available = new Set(

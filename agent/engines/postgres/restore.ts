@@ -19,7 +19,7 @@ import {
 import { type RestoreContext, restoreDefinitions, restoreLargeObjects } from './definitions.ts'
 import { linesOf } from './lines.ts'
 import { applyProperties } from './properties.ts'
-import { dropRoles, prepareRoles } from './roles.ts'
+import { dropRoles, listOf, prepareRoles } from './roles.ts'
 import { isSandboxName } from './sandbox.ts'
 import { type SequenceState, sequenceSchema, writeSequences } from './sequences.ts'
 import { type Server, serverOf } from './server.ts'
@@ -57,10 +57,12 @@ export async function restore(plan: RestorePlan<PostgresConfig>, source: BackupS
       const roles = await prepareRoles(session, layout.database.roles, server, config, run)
       half.roles = roles.created
       run.signal.throwIfAborted()
+      const absent = await missingTablespaces(session, layout.database.tablespaces)
+      if (absent.length > 0) run.finding(tablespacesLeftOut(absent))
       await createDatabase(session, beside, layout.database, server)
       await fill(
         { ...address, database: beside },
-        { layout, chosen, config, server, owners: roles.owners },
+        { layout, chosen, config, server, owners: roles.owners, tablespaces: absent.length === 0 },
         source,
         sessions,
         run,
@@ -88,6 +90,15 @@ export async function chooseParts(parts: readonly string[], layout: Layout, sour
   const closure = await closureOf(wanted, source)
   const rows = layout.rows.filter((one) => closure.relations.has(relationKey(one.schema, one.table)))
   return { closure, rows }
+}
+
+/** Those of `names` that the server lacks. */
+export async function missingTablespaces(session: Session, names: readonly string[]): Promise<string[]> {
+  if (names.length === 0) return []
+  const there = new Set(
+    (await session.rows<{ name: string }>('select spcname as name from pg_tablespace')).map(({ name }) => name),
+  )
+  return names.filter((name) => !there.has(name))
 }
 
 /** A backup of a newer server may hold what an older one does not know. */
@@ -119,6 +130,7 @@ interface Filling {
   readonly config: PostgresConfig
   readonly server: Server
   readonly owners: boolean
+  readonly tablespaces: boolean
 }
 
 /** Definitions, rows, large objects, sequences, and last what is quicker to build, or only holds, when the rows are there. */
@@ -127,7 +139,15 @@ async function fill(into: Address, what: Filling, source: BackupSource, sessions
   const tools = await matchingTools(config, what.server.major, run)
   const env = toolEnvironment(into, into.database, sessions.applicationName, FILL_SETTINGS)
   const keep = layout.database.left_out.length > 0 ? await withoutTables(layout.database.left_out, source) : null
-  const context: RestoreContext = { tools, env, closure: chosen.closure, keep, owners: what.owners, parallel: config.parallel }
+  const context: RestoreContext = {
+    tools,
+    env,
+    closure: chosen.closure,
+    keep,
+    owners: what.owners,
+    tablespaces: what.tablespaces,
+    parallel: config.parallel,
+  }
   const session = await sessions.open(into.database)
   if (!layout.database.has_public) await session.run('drop schema if exists public')
   run.progress({ phase: 'definitions' })
@@ -205,6 +225,13 @@ const constraintsLeftOut = (count: number) => ({
   severity: 'warning' as const,
   message: `${count} foreign keys point to tables whose rows are not restored, and were left out`,
   hint: 'Fill those tables, then add the foreign keys by hand.',
+})
+
+const tablespacesLeftOut = (names: readonly string[]) => ({
+  code: 'tablespaces_left_out',
+  severity: 'warning' as const,
+  message: `the server lacks the tablespaces ${listOf(names)}: everything was put into the default one`,
+  hint: 'Create them and move the tables there, or restore again afterwards.',
 })
 
 const claimed = (target: string) =>
