@@ -42,6 +42,12 @@ beforeEach(async () => {
   reads.length = 0
 })
 
+test('the list is usable whatever else the reference of its backup held, as one that came by wire does', async () => {
+  const backup = { ...fleet.place(2), manifestSha256: Buffer.alloc(0) }
+  const made = await fleet.backup(2, write(12), { backup })
+  expect(await fleet.known(made)).not.toBeNull()
+})
+
 const knownFileOf = (manifest: Manifest) => path.join(fleet.knownFolder, `${manifest.facts.id}.known`)
 const rebuild = (manifest: Manifest, more: Partial<RebuildOptions> = {}) => {
   const { host, source, id } = manifest.facts

@@ -60,7 +60,9 @@ export class References {
 
   /** Origins for the next known list: this backup, then those leaned on, with the names of their packs. */
   knownOrigins(backup: BackupPlaceRef): KnownHead['origins'] {
-    const own = { ...backup, manifest_sha256: null, packs: this.packs.map((pack) => pack.stored?.name ?? null), bytes: 0 }
+    // what the caller's reference holds besides would make the list unreadable
+    const { host, source, id } = backup
+    const own = { host, source, id, manifest_sha256: null, packs: this.packs.map((pack) => pack.stored?.name ?? null), bytes: 0 }
     const leant = this.leansOn.map((origin, n) => ({
       ...origin,
       packs: this.#known?.head.origins[this.#origins[n] as number]?.packs ?? [],
