@@ -8,9 +8,10 @@ import { type PostgresServer, startPostgres } from '../../../test/harness/postgr
 import { firstDifference, stableDump } from '../../../test/harness/postgres-fixture.ts'
 import { waitFor } from '../../../test/harness/wait.ts'
 import { memorySink } from '../testing/memory.ts'
+import { HOSTILE_NAMES } from '../testing/names.ts'
 import { backupPlan, withRun } from '../testing/plans.ts'
 import { postgresEngine } from './postgres.ts'
-import { ident } from './quote.ts'
+import { ident, literal } from './quote.ts'
 import { backUp, configOf, makeDatabase, restoreTo } from './testing/bench.ts'
 
 const extensions = await throwAwayFolder({ owner: plainUser() })
@@ -60,6 +61,32 @@ describe.skipIf(server === null)('postgresql 18', () => {
     expect(backup.streams.get('rows of public.t')?.bytes).toEqual(Buffer.from([0xff, 0xfe, 0x80, 0x0a]))
     const rows = await server.sql('bytes again', `select encode(convert_to(v, 'SQL_ASCII'), 'hex') as v from t`)
     expect(rows).toEqual([{ v: 'fffe80' }])
+  })
+
+  test('hostile names of everything are names: they come back, and run nothing', async () => {
+    const objects = HOSTILE_NAMES.map((name) => {
+      const quoted = ident(name)
+      return `
+        create schema ${quoted}; create role ${quoted}; create type ${quoted}.${quoted} as enum (${literal(name)});
+        create sequence ${quoted}.${ident(`${name} s`)}; select nextval(${literal(`${quoted}.${ident(`${name} s`)}`)});
+        create table ${quoted}.${ident(`${name} t`)} (${quoted} ${quoted}.${quoted} default ${literal(name)}, id serial primary key,
+          constraint ${ident(`${name} c`)} check (${quoted} is not null));
+        insert into ${quoted}.${ident(`${name} t`)} default values; create index ${ident(`${name} i`)} on ${quoted}.${ident(`${name} t`)} (${quoted});
+        create function ${quoted}.${quoted}(${quoted} integer) returns integer language sql as 'select 1';
+        alter table ${quoted}.${ident(`${name} t`)} owner to ${quoted}; grant usage on schema ${quoted} to ${quoted};
+        comment on table ${quoted}.${ident(`${name} t`)} is ${literal(`${name}\n\\! touch holdfast-pwned`)};`
+    })
+    const name = HOSTILE_NAMES[9] ?? ''
+    await makeDatabase(server, name, objects.join('\n'))
+    const backup = await roundTrip(name)
+    expect([...backup.streams.keys()].filter((one) => one.startsWith('rows of'))).toHaveLength(HOSTILE_NAMES.length)
+    for (const one of HOSTILE_NAMES) {
+      const [row] = await server.sql(`${name} again`, `select ${ident(one)}::text as v from ${ident(one)}.${ident(`${one} t`)}`)
+      expect(row).toEqual({ v: one })
+    }
+    for (const folder of [process.cwd(), '/', '/tmp', server.dataFolder]) {
+      await expect(stat(path.join(folder, 'holdfast-pwned'))).rejects.toThrow('ENOENT')
+    }
   })
 
   test('a locale of another provider comes back', async () => {

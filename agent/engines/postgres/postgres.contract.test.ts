@@ -69,7 +69,8 @@ async function makeStore(server: PostgresServer) {
 }
 
 function content(): string {
-  const odd = HOSTILE_NAMES.map(
+  // content.contract.test.ts has all of them; here each costs some dozen restores
+  const odd = HOSTILE_NAMES.slice(0, 6).map(
     (name, index) =>
       `create table ${ident(name)} (${ident(name)} serial, v text default ${literal(name)});
        insert into ${ident(name)} (v) select ${literal(name)} || i from generate_series(1, ${index}) i;`,
