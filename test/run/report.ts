@@ -48,7 +48,8 @@ function byFile(skipped: SuiteOutcome['skippedTests']): string[] {
     files.set(file, entry)
   }
   return [...files].map(([file, { tests, whys }]) => {
-    const reasons = whys.length > 0 ? unique(whys).join('; ') : 'does not apply, or needs a real part that is not here (see above)'
+    const reasons =
+      whys.length > 0 ? unique(whys).join('; ') : 'does not apply, or needs a real part that is not here (see above)'
     return `  ${file}: ${tests} (${reasons})`
   })
 }
