@@ -15,6 +15,7 @@ const deps: CliDeps = {
   home: () =>
     agentHome({
       home: program.opts<{ home?: string }>().home ?? process.env.HOLDFAST_AGENT_HOME,
+      cwd: process.cwd(),
       root: process.getuid?.() === 0,
       userHome: homedir(),
     }),

@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import path from 'node:path'
 
@@ -9,12 +10,23 @@ export interface AgentHome {
   readonly state: string
 }
 
-/** `--home DIR` keeps both in one folder; without it root has /etc/holdfast and /var/lib/holdfast, others ~/.holdfast. */
-export function agentHome(options: { home?: string; root: boolean; userHome: string }): AgentHome {
-  if (options.home) return { config: path.resolve(options.home), state: path.resolve(options.home) }
+/**
+ * `--home DIR` keeps both in one folder; without it the quickstart's agent where the user stands in its folder; else root has /etc/holdfast
+ * and /var/lib/holdfast, others ~/.holdfast.
+ */
+export function agentHome(options: { home?: string; cwd: string; root: boolean; userHome: string }): AgentHome {
+  const home = options.home ?? quickstartHome(options.cwd)
+  if (home) return { config: path.resolve(home), state: path.resolve(home) }
   if (options.root) return { config: '/etc/holdfast', state: '/var/lib/holdfast' }
   const folder = path.join(options.userHome, '.holdfast')
   return { config: folder, state: folder }
+}
+
+/** Only one's own: a folder that somebody else put there must not make the agent work for their control plane. */
+function quickstartHome(cwd: string): string | undefined {
+  const home = path.join(cwd, 'data', 'agent')
+  const identity = statSync(path.join(home, 'identity'), { throwIfNoEntry: false })
+  return identity?.isDirectory() && identity.uid === process.getuid?.() ? home : undefined
 }
 
 /** Folders of the state, each mode 0700. */
