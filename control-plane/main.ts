@@ -3,13 +3,14 @@ import process from 'node:process'
 import { systemClock } from '../shared/clock.ts'
 import { asHoldfastError, HoldfastError } from '../shared/errors.ts'
 import { exitStatusOf } from '../shared/exit-status.ts'
-import { createLogger } from '../shared/log.ts'
+import { createLogger, type Logger } from '../shared/log.ts'
+import { verifyingKeyOfIdentityFile } from '../shared/manifest/verifying-key.ts'
 import { parseIdentityFile } from '../shared/repository/keys.ts'
-import type { Secret } from '../shared/secret.ts'
 import type { Tree } from './config/environment.ts'
 import { loadServerConfig } from './config/server-config.ts'
 import { type RebuildRequest, serverCommand } from './server/command.ts'
 import { DEFAULT_LIMITS } from './server/options.ts'
+import type { Rebuild } from './server/rebuild.ts'
 import { startServer } from './server/start-server.ts'
 import { SERVER_VERSION } from './version.ts'
 
@@ -32,7 +33,7 @@ async function serve(file: string | undefined, over: Tree, rebuild: RebuildReque
     recoveryRecipients: config.recoveryRecipients,
     keyring: config.keyring,
     limits: { ...DEFAULT_LIMITS, parallelJobs: config.parallelJobs, parallelJobsPerAgent: config.parallelJobsPerAgent },
-    rebuild: rebuild && { identity: await identityOf(rebuild) },
+    rebuild: rebuild && (await rebuildWith(rebuild, log)),
     ...(config.olderPolicy ? { policy: { name: 'backup', spec: config.olderPolicy } } : {}),
     metricsFor: config.whoScrapes,
     clock: systemClock,
@@ -44,13 +45,18 @@ async function serve(file: string | undefined, over: Tree, rebuild: RebuildReque
   await server.close()
 }
 
-async function identityOf({ identityFile }: RebuildRequest): Promise<Secret | undefined> {
-  if (identityFile === undefined) return undefined
-  const [identity] = parseIdentityFile(await readFile(identityFile, 'utf8'))
-  if (identity) return identity
-  throw new HoldfastError('invalid_argument', `${identityFile} holds no age identity`, {
-    hint: 'Give the file that `holdfast keys new-recovery` printed.',
-  })
+async function rebuildWith({ identityFile }: RebuildRequest, log: Logger): Promise<Rebuild> {
+  if (identityFile === undefined) return {}
+  const text = await readFile(identityFile, 'utf8')
+  const [identity] = parseIdentityFile(text)
+  if (!identity) {
+    throw new HoldfastError('invalid_argument', `${identityFile} holds no age identity`, {
+      hint: 'Give the file that `holdfast keys new-recovery` printed.',
+    })
+  }
+  const verifyingKey = verifyingKeyOfIdentityFile(text)
+  if (!verifyingKey) log.warn({ file: identityFile }, 'origin not verified: the recovery file carries no verifying key')
+  return { identity, verifyingKey }
 }
 
 try {

@@ -10,8 +10,8 @@ import {
 import { ERRORS, type ErrorCode, type GrpcStatus, HoldfastError, isHoldfastError } from './errors.ts'
 
 /**
- * The one place where errors become a gRPC status, and the one where a status becomes an error again. Code, hint and advice
- * travel in a trailer, so that both sides speak of the same row of the table.
+ * The one place where errors become a gRPC status, and the one where a status becomes an error again. Code, hint, advice and the key of the object
+ * that it is about travel in a trailer, so that both sides speak of the same row of the table.
  */
 
 const TRAILER = 'holdfast-error-bin'
@@ -38,7 +38,8 @@ function toServerError(error: unknown, context: CallContext): ServerError {
     : new HoldfastError('internal', 'the control plane failed while answering', {
         hint: 'Look for this moment in the log of the control plane.',
       })
-  const body = { code: known.code, message: clip(known.message), hint: clip(known.hint), retry: known.retry }
+  const key = text(known.context?.key)
+  const body = { code: known.code, message: clip(known.message), hint: clip(known.hint), retry: known.retry, key }
   context.trailer.set(TRAILER, Buffer.from(JSON.stringify(body)))
   return new ServerError(Status[ERRORS[known.code].grpc], clip(known.message) ?? '')
 }
@@ -70,6 +71,7 @@ function fromTrailer(trailer: Metadata, cause: ClientError): HoldfastError | nul
   return new HoldfastError(body.code as ErrorCode, text(body.message) ?? cause.details, {
     hint: text(body.hint),
     retry: typeof body.retry === 'boolean' ? body.retry : undefined,
+    context: contextOf(body.key),
     cause,
   })
 }
@@ -83,6 +85,9 @@ function parse(bytes: Uint8Array): Record<string, unknown> | null {
     return null
   }
 }
+
+/** The object that it is about. */
+const contextOf = (key: unknown) => (typeof key === 'string' ? { key: clip(key) } : undefined)
 
 const text = (value: unknown) => (typeof value === 'string' ? clip(value) : undefined)
 

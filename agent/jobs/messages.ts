@@ -83,6 +83,8 @@ export interface PlainError {
   readonly message: string
   readonly hint?: string
   readonly retry: boolean
+  /** Of the object that it is about. */
+  readonly key?: string
 }
 
 export interface PlainProgress {

@@ -3,9 +3,17 @@ import type { PlainError } from './messages.ts'
 
 /** Errors cross between processes as plain values. */
 export function toPlain(error: HoldfastError): PlainError {
-  return { code: error.code, message: error.message, hint: error.hint, retry: error.retry }
+  const key = error.context?.key
+  return {
+    code: error.code,
+    message: error.message,
+    hint: error.hint,
+    retry: error.retry,
+    key: typeof key === 'string' ? key : undefined,
+  }
 }
 
 export function fromPlain(error: PlainError): HoldfastError {
-  return new HoldfastError(error.code, error.message, { hint: error.hint, retry: error.retry })
+  const context = error.key === undefined ? undefined : { key: error.key }
+  return new HoldfastError(error.code, error.message, { hint: error.hint, retry: error.retry, context })
 }

@@ -23,7 +23,8 @@ export async function runVerify(job: JobContext, work: VerifyWork): Promise<Veri
   const options = await readerOptions(job, requireRef(work.backup), work.leanedOn).catch((error: unknown) => {
     // keys or a manifest that are damaged keep it from being opened at all: the finding, not a failure of the job
     if (!isHoldfastError(error) || !DAMAGE.has(error.code)) throw error
-    report(error)
+    const { code, message, context } = error
+    report({ code, message, key: typeof context?.key === 'string' ? context.key : undefined })
     return null
   })
   const checked = options ? await verifyStored(options, report) : { bytes: 0, objects: 0 }

@@ -114,10 +114,16 @@ async function checkFleet(
   problems: Array<{ key: string; code: string; message: string }>,
 ): Promise<void> {
   if (!verifyingKey || !(await store.head(FLEET_OBJECT, signal))) return
-  const fleet = readFleetObject(await store.get(FLEET_OBJECT, { signal }))
-  if (fleet.verifying_key === verifyingKey) return
-  const message = `${FLEET_OBJECT} names another verifying key than the one given`
-  problems.push({ key: FLEET_OBJECT, code: 'manifest_forged', message })
+  try {
+    const fleet = readFleetObject(await store.get(FLEET_OBJECT, { signal }))
+    if (fleet.verifying_key === verifyingKey) return
+    const message = `${FLEET_OBJECT} names another verifying key than the one given`
+    problems.push({ key: FLEET_OBJECT, code: 'manifest_forged', message })
+  } catch (error) {
+    // nothing depends on it: whoever can spoil it must not keep the backups from being listed
+    if (!isHoldfastError(error) || error.retry) throw error
+    problems.push({ key: FLEET_OBJECT, code: error.code, message: error.message })
+  }
 }
 
 function asProblem(links: readonly HistoryLink[], finding: HistoryFinding) {

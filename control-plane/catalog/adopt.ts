@@ -1,4 +1,4 @@
-import { and, eq, inArray, sql } from 'drizzle-orm'
+import { and, asc, eq, inArray, isNull, sql } from 'drizzle-orm'
 import { randomBase32 } from '../../shared/ids.ts'
 import type { Manifest } from '../../shared/manifest/manifest.ts'
 import { setLeans } from './backups.ts'
@@ -126,6 +126,29 @@ export async function adoptLeans(db: Db, { manifest: { facts } }: FoundManifest)
     if (missing.length > 0) await tx.update(backups).set({ valid: false }).where(eq(backups.id, facts.id))
     return missing
   })
+}
+
+/** Marks good backups of which no manifest was found as not valid, and returns them: nothing leans on them (plan-backup.ts). */
+export async function invalidateUnfound(db: Db): Promise<Array<{ id: string; host: string; source: string; target: string }>> {
+  return await db
+    .update(backups)
+    .set({ valid: false })
+    .where(and(eq(backups.status, 'good'), isNull(backups.manifest)))
+    .returning({ id: backups.id, host: backups.host, source: backups.source, target: backups.target })
+}
+
+/** The newest good backup of each source, by `host/source`: where a history of manifests has to end. */
+export async function latestManifests(db: Db): Promise<Map<string, { sequence: number; sha256: string }>> {
+  const rows = await db
+    .select({ host: backups.host, source: backups.source, sequence: backups.sequence, sha256: backups.manifestSha256 })
+    .from(backups)
+    .where(eq(backups.status, 'good'))
+    .orderBy(asc(backups.sequence))
+  const latest = new Map<string, { sequence: number; sha256: string }>()
+  for (const { host, source, sequence, sha256 } of rows) {
+    if (sequence !== null && sha256) latest.set(`${host}/${source}`, { sequence, sha256: sha256.toString('hex') })
+  }
+  return latest
 }
 
 /** The control plane's time out of `YYYYMMDDTHHMMSSZ-...`. */

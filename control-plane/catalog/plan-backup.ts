@@ -1,4 +1,4 @@
-import { and, asc, eq, inArray } from 'drizzle-orm'
+import { and, asc, eq, inArray, isNull } from 'drizzle-orm'
 import { HoldfastError } from '../../shared/errors.ts'
 import { newBackupId } from '../../shared/ids.ts'
 import {
@@ -80,6 +80,10 @@ async function candidatesFor(tx: Db, all: readonly BackupView[], target: string)
     tx,
     all.filter((backup) => backup.tombstonedAt === null).map((backup) => backup.id),
   )
+  const unfound = await withoutManifest(
+    tx,
+    all.map((backup) => backup.id),
+  )
   return all.map((backup) => ({
     id: backup.id,
     type: backup.type,
@@ -87,10 +91,20 @@ async function candidatesFor(tx: Db, all: readonly BackupView[], target: string)
     state: backup.status === 'good' ? 'good' : backup.retiredAt !== null && backup.tombstonedAt === null ? 'retired' : 'gone',
     parts: backup.parts,
     onTarget: backup.copies.some((copy) => copy.target === target && (copy.state === 'good' || copy.state === 'damaged')),
-    unreadable: unreadable.has(backup.id),
+    unreadable: unreadable.has(backup.id) || unfound.has(backup.id),
     recipients: backup.recipients ?? [],
     leansOn: backup.leansOn,
   }))
+}
+
+/** Those that a rebuilt catalog knows from its self-backup alone: no target had their manifest. */
+async function withoutManifest(tx: Db, ids: readonly string[]): Promise<Set<string>> {
+  if (ids.length === 0) return new Set()
+  const rows = await tx
+    .select({ id: backups.id })
+    .from(backups)
+    .where(and(inArray(backups.id, [...ids]), isNull(backups.manifest)))
+  return new Set(rows.map((row) => row.id))
 }
 
 /** The job's backup: made by the first attempt, kept by the others. */

@@ -1,4 +1,4 @@
-import { HoldfastError } from '../../shared/errors.ts'
+import { asHoldfastError, HoldfastError } from '../../shared/errors.ts'
 import type { OpenedBackup } from '../../shared/generated/holdfast/agent/v1/objects.ts'
 import { objectKey } from '../../shared/manifest/layout.ts'
 import type { Facts } from '../../shared/manifest/manifest.ts'
@@ -6,6 +6,7 @@ import { verifyManifest } from '../../shared/manifest/verify.ts'
 import { checkValue, damaged } from '../../shared/repository/format.ts'
 import { openDataKeys, sealDataKeys } from '../../shared/repository/keys.ts'
 import type { Secret } from '../../shared/secret.ts'
+import type { StorageTarget } from '../../shared/storage/target.ts'
 import { type BackupRef, closure, manifestOf } from '../catalog/backups.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { requireRunning } from './running-job.ts'
@@ -44,13 +45,23 @@ async function openOne(cp: ControlPlane, ref: BackupRef, targetName: string, rec
   const target = await cp.target(targetName)
   const keys: Buffer[] = []
   for (const key of manifest.facts.keys) {
-    const dataKey = await dataKeyOf(cp, manifest.facts, key, await target.get(objectKey(ref, key.name)))
+    const dataKey = await dataKeyOf(cp, manifest.facts, key, await keyFile(target, objectKey(ref, key.name)))
     keys.push(await sealDataKeys(ref, [{ attempt: key.attempt, dataKey }], [recipient]))
   }
   return {
     backup: { host: ref.host, source: ref.source, id: ref.id, manifestSha256: stored.sha256 },
     manifest: stored.bytes,
     keys,
+  }
+}
+
+/** Errors say which object it was: a verification reports it. */
+async function keyFile(target: StorageTarget, name: string): Promise<Buffer> {
+  try {
+    return await target.get(name)
+  } catch (error) {
+    const { code, message, hint, retry } = asHoldfastError(error)
+    throw new HoldfastError(code, message, { hint, retry, cause: error, context: { key: name } })
   }
 }
 

@@ -1,5 +1,5 @@
 import type { TestRestoreDetail, VerifyDetail } from '../../shared/results.ts'
-import type { BackupRow } from '../catalog/backups.ts'
+import { type BackupRow, closure } from '../catalog/backups.ts'
 import type { AttemptRef } from '../catalog/job-reports.ts'
 import { getJob, type JobRow } from '../catalog/jobs.ts'
 import { markDamaged } from '../catalog/ledger.ts'
@@ -31,16 +31,21 @@ export async function recordVerification(
   if ('errors' in found)
     await recordDamage(
       cp,
+      job.backupId,
       found.errors.map((error) => error.object ?? ''),
     )
 }
 
-/** Keys are `host/source/id/name`; the agent's word is taken for damage, never for health. */
-async function recordDamage(cp: ControlPlane, keys: readonly string[]): Promise<void> {
+/**
+ * Keys are `host/source/id/name`; the agent's word is taken for damage, never for health, and only of what it was told to read: else one
+ * stolen agent could call every host's backups damaged.
+ */
+async function recordDamage(cp: ControlPlane, backupId: string, keys: readonly string[]): Promise<void> {
+  const read = new Set([backupId, ...(await closure(cp.catalog.db, backupId)).map((ref) => ref.id)])
   const byBackup = new Map<string, string[]>()
   for (const key of keys) {
     const [, , id, ...name] = key.split('/')
-    if (id && name.length > 0) byBackup.set(id, [...(byBackup.get(id) ?? []), name.join('/')])
+    if (id && read.has(id) && name.length > 0) byBackup.set(id, [...(byBackup.get(id) ?? []), name.join('/')])
   }
   await cp.catalog.transaction(async (tx) => {
     for (const [id, names] of byBackup) await markDamaged(tx, id, names, cp.clock.now())
@@ -67,6 +72,7 @@ export async function recordValidation(
   })
   await recordDamage(
     cp,
+    backup.id,
     validation.details.map((detail) => detail.object ?? ''),
   )
 }
