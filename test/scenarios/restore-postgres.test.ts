@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { BackupView } from '../../control-plane/api/schemas/backups.ts'
 import type { BackupDetail } from '../../shared/results.ts'
 import type { Operator } from '../harness/operator.ts'
 import { type PostgresMajor, type PostgresServer, startPostgres } from '../harness/postgres.ts'
@@ -68,10 +69,12 @@ describe.each<PostgresMajor>([15, 18])('postgresql %s', async (major) => {
     )
 
     it.skipIf(kind === 's3' && stores.s3 === null)(
-      'a quiet database comes back whole, sequences and their owners included',
+      'a differential leans only on the full, and a quiet database comes back whole from it, values of sequences included',
       async () => {
-        const backup = await operator().backUp(`db1/app-${kind}`, 'incremental')
-        expect(backup.type).toBe('incremental')
+        const backup = await operator().backUp(`db1/app-${kind}`, 'differential')
+        const [full] = (await operator().ask<{ items: BackupView[] }>('GET', `/api/v1/backups?source=db1/app-${kind}&type=full`))
+          .items
+        expect(backup).toMatchObject({ type: 'differential', valid: true, leans_on: [full?.id] })
         await operator().restore(backup.id, { target: `db2/${kind}.quiet` })
         const copy = { server: elsewhere, database: `${kind}.quiet` }
         expect(await samePostgres({ server, database: odd.name }, copy)).toBeNull()
