@@ -31,7 +31,7 @@ export function configureCommand(deps: CliDeps): Command {
     .requiredOption('--pin <sha256:...>', 'fingerprint of the fleet’s authority')
     .option('--config-path <file>', 'an agent.yaml with sources and labels to begin with')
     .option('--replace', 'give up the identity that this home has')
-    .action(async (options: ConfigureOptions) => {
+    .action(async (options: ConfigureOptions, command: Command) => {
       const home = deps.home()
       await makeHome(home)
       const token = await readToken(options, deps)
@@ -48,8 +48,14 @@ export function configureCommand(deps: CliDeps): Command {
         replace: options.replace,
       })
       deps.print(`enrolled as ${identity.name}; the certificate is valid until ${identity.notAfter.toISOString()}`)
-      deps.print('next: holdfast-agent run')
+      deps.print(`next: ${nextCommand(command)}`)
     })
+}
+
+/** With the --home that was given here: without it the agent would look for its identity elsewhere. */
+function nextCommand(command: Command): string {
+  const { home } = command.optsWithGlobals<{ home?: string }>()
+  return home === undefined ? 'holdfast-agent run' : `holdfast-agent --home ${home} run`
 }
 
 async function readToken(options: ConfigureOptions, deps: CliDeps): Promise<Secret> {

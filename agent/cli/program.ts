@@ -9,7 +9,7 @@ import { sourceCommand } from './source.ts'
 
 /** `holdfast-agent`: one file a command. */
 export function agentProgram(deps: CliDeps): Command {
-  return new Command('holdfast-agent')
+  const program = new Command('holdfast-agent')
     .description('the Holdfast agent: backs up and restores the data stores of one host')
     .version(AGENT_VERSION)
     .option('--home <folder>', 'keep configuration, identity, journal and lists of this agent in one folder')
@@ -20,4 +20,14 @@ export function agentProgram(deps: CliDeps): Command {
     .addCommand(discoverCommand(deps))
     .addCommand(sourceCommand(deps))
     .addCommand(recoverCommand(deps))
+  inherit(program)
+  return program
+}
+
+/** `addCommand` hands nothing down; without this a command's wrong use would end the process by itself, with status 1. */
+function inherit(parent: Command): void {
+  for (const command of parent.commands) {
+    command.copyInheritedSettings(parent)
+    inherit(command)
+  }
 }

@@ -1,4 +1,5 @@
 import path from 'node:path'
+import { z } from 'zod'
 import { HoldfastError } from '../../shared/errors.ts'
 import type { Finding } from '../../shared/results.ts'
 import type { RestorePlan, Run } from '../engines/engine.ts'
@@ -30,7 +31,7 @@ export async function restoreRecovered(
   if (!parsed.success) {
     throw new HoldfastError(
       'invalid_config',
-      `the configuration for engine ${engine.kind} is not usable: ${parsed.error.message}`,
+      `the configuration for engine ${engine.kind} is not usable: ${z.prettifyError(parsed.error)}`,
       {
         hint: `Give --config with the settings that a source of engine ${engine.kind} has, or restore with --raw.`,
       },
@@ -45,10 +46,21 @@ export async function restoreRecovered(
 }
 
 function configOf(engine: string, source: string, { to, config }: RecoveryTarget): unknown {
-  if (config !== undefined) return config
+  if (config !== undefined) return withoutEngine(config, engine)
   if (to && engine === 'files') return { path: path.resolve(to) }
   if (to && engine === 'sqlite') return { path: path.join(path.resolve(to), `${source}.db`) }
   throw new HoldfastError('invalid_argument', `a backup of engine ${engine} cannot be restored into a folder`, {
     hint: 'Give --config FILE with the settings of a source of that engine and --name NEWNAME, or --raw --to FOLDER for its streams as they are.',
+  })
+}
+
+/** A source copied from an agent.yaml names its engine; labels are of no use here. */
+export function withoutEngine(config: unknown, engine: string): unknown {
+  const source = z.looseObject({ engine: z.string().optional(), labels: z.unknown().optional() }).safeParse(config)
+  if (!source.success) return config
+  const { engine: named, labels: _, ...settings } = source.data
+  if (named === undefined || named === engine) return settings
+  throw new HoldfastError('invalid_argument', `--config is of a source of engine ${named}; the backup is of engine ${engine}`, {
+    hint: `Give the settings of a source of engine ${engine}.`,
   })
 }

@@ -1,3 +1,5 @@
+import path from 'node:path'
+
 export function print(line: string): void {
   process.stdout.write(`${line}\n`)
 }
@@ -15,4 +17,17 @@ export const grouped = (value: number): string => String(value).replace(/\B(?=(\
 export function megabytes(bytes: number): string {
   const value = bytes / 1e6
   return `${value >= 0.095 || value === 0 ? value.toFixed(1) : value.toFixed(2)} MB`
+}
+
+/** As one would type it here: `data/store`, or in full where the home lies elsewhere. */
+export function shownPath(home: string, name: string, cwd = process.cwd()): string {
+  const file = path.resolve(cwd, home, name)
+  const relative = path.relative(cwd, file)
+  return relative.startsWith('..') ? file : relative
+}
+
+/** The command line looks into `data/` where it stands; any other home has to be named. */
+export function homeNeeded(home: string, cwd = process.cwd()): string {
+  const shown = path.resolve(cwd, home)
+  return shown === path.join(cwd, 'data') ? '' : `HOLDFAST_HOME=${shown} `
 }

@@ -14,7 +14,7 @@ import { parseIdentityFile } from '../../shared/repository/keys.ts'
 import type { Secret } from '../../shared/secret.ts'
 import { AgentProcess } from './agent-process.ts'
 import { foundHere, joinAgent } from './join-agent.ts'
-import { print, row } from './print.ts'
+import { homeNeeded, print, row, shownPath } from './print.ts'
 import { makeSample } from './sample.ts'
 import { Tour } from './tour.ts'
 
@@ -56,16 +56,16 @@ async function tour(options: QuickstartOptions, server: RunningServer, agent: Ag
   for (const line of await foundHere(agent)) row(null, 'found here too', line)
   const held = joined.first || options.once ? await guide.backUpAndProve(joined.first) : await guide.showBackups()
   print(
-    `  API and docs ${server.apiUrl}/docs    key ${await shownKey(options.home)}    recovery key data/recovery.key: keep it elsewhere`,
+    `  API and docs ${server.apiUrl}/docs    key ${await shownKey(options.home)}    recovery key ${shownPath(options.home, 'recovery.key')}: keep it elsewhere`,
   )
-  print('  Next: npx --no-install holdfast list')
+  print(`  Next: ${homeNeeded(options.home)}npx --no-install holdfast list`)
   return held
 }
 
 /** Enough of the key to know it by; the whole is in the file. */
 async function shownKey(home: string): Promise<string> {
   const key = (await readFile(path.join(home, 'admin.key'), 'utf8')).trim()
-  return `${key.slice(0, 8)}... (${path.join(path.basename(home), 'admin.key')})`
+  return `${key.slice(0, 8)}... (${shownPath(home, 'admin.key')})`
 }
 
 function serverOptions(options: QuickstartOptions, recipient: string): Parameters<typeof startServer>[0] {
@@ -119,7 +119,7 @@ async function keepRecovery(home: string, recovery: Recovery, server: RunningSer
 }
 
 function banner(options: QuickstartOptions, server: RunningServer): void {
-  const store = `${path.join(path.basename(options.home), 'store')} (local disk)`
+  const store = `${shownPath(options.home, 'store')} (local disk)`
   print(`  holdfast ${SERVER_VERSION}`.padEnd(51) + `catalog: embedded    storage: ${store}`)
   row(true, 'control plane', `${server.apiUrl}    agents: 127.0.0.1:${server.ports.agents} (mutual TLS)`)
 }

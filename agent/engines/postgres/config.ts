@@ -19,7 +19,7 @@ export const postgresConfig = z
     /** In libpq's format; left out: ~/.pgpass of the agent's user, when it is there. */
     passfile: absolutePath.optional(),
     /** Folders that are searched for pg_dump and its kin before the usual ones. */
-    tools: z.array(absolutePath).max(20).default([]),
+    tools: z.union([absolutePath.transform((folder) => [folder]), z.array(absolutePath).max(20)]).default([]),
     /** Tables read or written at the same time. */
     parallel: z.number().int().min(1).max(32).default(2),
     /** Tables larger than twice this are read in ranges of about this size, so that one large table is read in parallel too. */
