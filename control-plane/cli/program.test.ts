@@ -170,6 +170,22 @@ describe('backups', () => {
     expect([failed.status, failed.out]).toEqual([1, expect.stringContaining('Grant them.')])
   })
 
+  test('a job that failed because it is not allowed ends with the status of a refusal', async () => {
+    const error = { code: 'restore_not_allowed', message: 'db2 does not accept it', hint: 'Allow it.' }
+    await serve(ending('failed', { kind: 'restore', error }))
+    expect((await run(url, ['restore', BACKUP, '--to', 'db2/app'])).status).toBe(5)
+  })
+
+  test('a restore says whether what it made was counted and compared', async () => {
+    const preview = { creates: [], replaces: [], bytes: 10, findings: [] }
+    const detail = { plan_only: false, preview, written_bytes: 10, target: 'db1/app', checked: true }
+    await serve(ending('succeeded', { kind: 'restore', detail }))
+    expect((await run(url, ['restore', BACKUP])).out).toContain('counted and compared: it is what was backed up')
+    await api?.app.close()
+    await serve(ending('succeeded', { kind: 'restore', detail: { ...detail, checked: false } }))
+    expect((await run(url, ['restore', BACKUP])).out).toContain('not counted and compared')
+  })
+
   test('of several some succeeded: done in part', async () => {
     const ids = ['j000000000000001', 'j000000000000002']
     await serve({
@@ -210,7 +226,7 @@ describe('backups', () => {
       },
     })
     const { err } = await run(url, ['create', 'db1/app', '--watch'])
-    expect(err).toContain('3.1 MB read')
+    expect(err).toContain('db1/app  running read  3.1 MB read')
     expect(err).toContain('1 min 5 s left')
   })
 
@@ -288,6 +304,7 @@ describe('restore', () => {
     await serve(ending('succeeded', { kind: 'restore', detail }))
     const answer = await run(url, ['restore', BACKUP, '--plan'])
     expect(answer.out).toContain('replaces  database app  (5.0 MB there now are lost)')
+    expect(answer.out).toContain('only a plan: nothing was changed')
     expect(
       api?.operations.calls
         .filter(([name]) => name === 'startRestore')
@@ -344,6 +361,20 @@ describe('jobs and the rest of the fleet', () => {
     expect(JSON.parse(answer.out).items.map((one: { name: string }) => one.name)).toEqual(['db1', 'db2'])
     expect(api?.operations.calls[0]?.[1]).toMatchObject({ valid_seconds: 86_400 })
     expect((await run(url, ['agents', 'invite'])).status).toBe(2)
+  })
+
+  test('the line of an invitation can be pasted as it is: it is the whole answer', async () => {
+    await serve()
+    const { out, err } = await run(url, ['agents', 'invite', 'db1'])
+    expect(out).toBe('holdfast-agent configure ...\n')
+    expect(err).toContain('valid 15 min, once')
+  })
+
+  test('agents list is what agents alone is', async () => {
+    await serve()
+    const alone = await run(url, ['agents'])
+    expect(alone.status).toBe(0)
+    expect(await run(url, ['agents', 'list'])).toEqual(alone)
   })
 
   test('a recovery identity is made here: the control plane sees its public part only', async () => {

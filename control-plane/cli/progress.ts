@@ -50,7 +50,7 @@ function changes(io: Io): ProgressDisplay {
       const now = [job.status, job.progress?.phase].filter(Boolean).join(' ')
       if (last.get(job.id) === now) return
       last.set(job.id, now)
-      io.err(`${safe(job.source ?? job.agent)}  ${safe(now)}  ${figures(job)}`.trimEnd().concat('\n'))
+      io.err(`${safe(job.source ?? job.agent)}  ${safe(now)}  ${amounts(job)}`.trimEnd().concat('\n'))
     },
     close: () => undefined,
   }
@@ -65,8 +65,10 @@ function share(job: JobView): { done: number; total: number } {
   return { done: Math.min(done, progress.total_bytes * 0.99), total: progress.total_bytes }
 }
 
-function figures(job: JobView): string {
-  if (job.progress === null) return job.status
+const figures = (job: JobView) => [job.status, amounts(job)].filter(Boolean).join('  ')
+
+function amounts(job: JobView): string {
+  if (job.progress === null) return ''
   const { progress } = job
   const parts = [
     ...(progress.written_bytes > 0 ? [`${sizeText(progress.written_bytes)} written`] : [`${sizeText(progress.read_bytes)} read`]),
@@ -75,7 +77,7 @@ function figures(job: JobView): string {
     ...(progress.bytes_per_second ? [`${sizeText(progress.bytes_per_second)}/s`] : []),
     ...(progress.seconds_left === null ? [] : [`${durationText(progress.seconds_left)} left`]),
   ]
-  return `${job.status}  ${parts.join('  ')}`
+  return parts.join('  ')
 }
 
 function stored(progress: ProgressView): string[] {

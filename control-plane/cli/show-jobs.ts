@@ -2,6 +2,7 @@ import { z } from 'zod'
 import {
   backupDetailSchema,
   foundSourceSchema,
+  type RestoreDetail,
   type RestorePreview,
   restoreDetailSchema,
   testRestoreDetailSchema,
@@ -76,12 +77,19 @@ function figures(job: JobView): Record<string, string | undefined> {
 function detailLines(job: JobView): string[] {
   if (job.kind === 'restore') {
     const detail = restoreDetailSchema.safeParse(job.detail)
-    return detail.success ? previewLines(detail.data.preview) : []
+    return detail.success ? restoreLines(job, detail.data) : []
   }
   if (job.kind === 'verify') return verifyLines(job)
   if (job.kind === 'test-restore') return testRestoreLines(job)
   if (job.kind === 'discover') return discoverLines(job)
   return []
+}
+
+function restoreLines(job: JobView, detail: RestoreDetail): string[] {
+  const lines = previewLines(detail.preview)
+  if (detail.plan_only) return [...lines, 'only a plan: nothing was changed']
+  if (job.status !== 'succeeded') return lines
+  return [...lines, detail.checked ? 'counted and compared: it is what was backed up' : 'not counted and compared']
 }
 
 /** What a restore makes, and what is lost. */
@@ -93,7 +101,7 @@ export function previewLines(preview: RestorePreview): string[] {
       return `replaces  ${one.what}${size}${one.note ? `  ${one.note}` : ''}`
     }),
     `writes    ${sizeText(preview.bytes)}`,
-    ...preview.findings.map((finding) => `${finding.severity}: ${finding.message}${finding.hint ? ` ${finding.hint}` : ''}`),
+    ...preview.findings.map((finding) => `${finding.severity}: ${finding.message}${finding.hint ? `. ${finding.hint}` : ''}`),
   ]
 }
 

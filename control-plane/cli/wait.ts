@@ -104,9 +104,13 @@ async function patiently<T>(clock: Clock, ask: () => Promise<T>): Promise<T> {
 const isAway = (error: unknown) =>
   error instanceof HoldfastError && (error.code === 'server_unreachable' || error.code === 'rate_limited')
 
-/** One verdict: done, failed, or done in part. */
+/** One verdict: done, failed, refused where nothing but a refusal was in the way, or done in part. */
 export function verdictOf(jobs: readonly JobView[]): ExitStatus {
   const good = jobs.filter((job) => job.status === 'succeeded').length
   if (good === jobs.length) return EXIT.done
-  return good === 0 ? EXIT.failed : EXIT.partly
+  if (good > 0) return EXIT.partly
+  return jobs.every(wasRefused) ? EXIT.refused : EXIT.failed
 }
+
+/** By the host itself, as its owner set it. A database or a bucket that denies access is a failure of the job. */
+const wasRefused = ({ error }: JobView) => error?.code === 'restore_not_allowed'

@@ -57,6 +57,12 @@ describe('the life of a job', () => {
     expect(run(fresh(), dispatch, { ...fail(1), retryable: false }).state).toBe('failed')
   })
 
+  test('what cannot be cancelled says so in words of whoever asked', () => {
+    const done = fresh({ state: 'succeeded' })
+    expect(() => transition(done, { type: 'request-cancel' })).toThrow(/succeeded cannot be cancelled any more/)
+    expect(() => transition(done, { type: 'force' })).toThrow(/cannot be forced: only a lost one can/)
+  })
+
   test('a lost restore waits for the end of its attempt to be confirmed, a cancel included', () => {
     const lost = run(
       fresh({ kind: 'restore', writes: true }),

@@ -151,10 +151,20 @@ function require(job: Job, event: JobEvent, states: readonly JobState[]): void {
   if (!states.includes(job.state)) throw wrongState(job, event)
 }
 
+/** What operators ask for, in their words; the other events are the agents'. */
+const IN_WORDS: Partial<Record<JobEvent['type'], string>> = {
+  'request-cancel': 'be cancelled any more',
+  force: 'be forced: only a lost one can',
+}
+
 function wrongState(job: Job, event: JobEvent): HoldfastError {
-  return new HoldfastError('job_state', `a ${job.kind} job that is ${job.state} cannot take "${event.type}"`, {
-    hint: 'Look at the job again: it has moved on since.',
-  })
+  return new HoldfastError(
+    'job_state',
+    `a ${job.kind} job that is ${job.state} cannot ${IN_WORDS[event.type] ?? `take "${event.type}"`}`,
+    {
+      hint: 'Look at the job again: it may have moved on since.',
+    },
+  )
 }
 
 function fenced(job: Job, event: AttemptEvent): HoldfastError {

@@ -67,7 +67,7 @@ async function chosenSources(cp: ControlPlane, by: Caller, request: StartBackup)
   }
   if (request.all || mine.length === 1) return mine
   throw new HoldfastError('invalid_argument', `there are ${mine.length} sources and none was named`, {
-    hint: `Name one of ${mine.slice(0, 10).map(fullName).join(', ')}, or back up all of them.`,
+    hint: `Name one of ${mine.slice(0, 10).map(fullName).join(', ')}, or back up all of them (--all, or "all": true over HTTP).`,
   })
 }
 

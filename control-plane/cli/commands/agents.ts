@@ -19,6 +19,10 @@ export function agentCommands(parent: Command, run: Run): void {
     .summary('list the hosts that enrolled; invite and revoke them')
     .option('--all', 'revoked and replaced ones too')
     .action(run(list))
+  remote(agents.command('list'))
+    .summary('list them, as `agents` alone does')
+    .option('--all', 'revoked and replaced ones too')
+    .action(run(list))
   remote(agents.command('invite'))
     .summary('make a token with which a host can enrol, once')
     .argument('[name]', 'name of the host')
@@ -78,7 +82,11 @@ async function invite(
     const body = { name: one, valid_seconds: options.valid, ...(options.replace ? { replace: true } : {}) }
     const invitation = await cli.client.send<InvitationView>('POST', '/api/v1/agents/invitations', body)
     invitations.push(invitation)
-    if (cli.format === 'table') cli.io.out(`${safe(invitation.command)}      valid ${durationText(options.valid)}, once\n`)
+    if (cli.format === 'table') {
+      // on a line of its own, so that the whole line of the answer can be pasted
+      cli.io.out(`${safe(invitation.command)}\n`)
+      cli.io.err(`valid ${durationText(options.valid)}, once\n`)
+    }
   }
   if (cli.format === 'json')
     printJson(cli.io, options.from === undefined ? invitations[0] : { items: invitations, next_cursor: null })

@@ -66,7 +66,9 @@ async function fleet(cli: Cli, file: string, apply: boolean): Promise<ExitStatus
   for (const change of answer.changes) {
     cli.io.out(`${signs[change.action]} ${change.kind} ${safe(change.name)}\n`)
     for (const field of change.fields) {
-      cli.io.out(`    ${safe(field.path)}: ${valueText(field.from)} -> ${valueText(field.to)}\n`)
+      const before = change.action === 'create' ? '' : `${valueText(field.from)} -> `
+      const what = field.path === '' ? '' : `${safe(field.path)}: `
+      cli.io.out(`    ${what}${before}${valueText(field.to)}\n`)
     }
   }
   cli.io.out(
