@@ -49,7 +49,7 @@ async function readManifest(deps: RebuildDeps, target: StorageTarget, key: strin
     const { host, source, id } = manifest.facts
     if (key === `${host}/${source}/${id}/manifest.json`) return { manifest, bytes, sha256, target: target.name }
     deps.log.error(
-      { key, says: `${host}/${source}/${id}` },
+      { object: key, code: 'manifest_forged', says: `${host}/${source}/${id}` },
       'a manifest lies under another name than its own: it is not believed',
     )
   } catch (error) {

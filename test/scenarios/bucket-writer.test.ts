@@ -279,9 +279,12 @@ describe('a catalog that is rebuilt', () => {
   it('believes nothing forged, and says which backups of the self-backup are gone', async () => {
     await rm(fileOf(keyOf(second, '')), { recursive: true })
     await overwrite(elsewhere, 'manifest.json', await forged(elsewhere))
+    const copied = `db1/tree/20300101T000000Z-aaaaaaaaaa/manifest.json`
+    await mkdir(path.dirname(fileOf(copied)))
+    await cp(fileOf(keyOf(first, 'manifest.json')), fileOf(copied))
     const lines = await rebuilt({})
     const said = (code: string, more: object) => expect.arrayContaining([expect.objectContaining({ code, ...more })])
-    expect(lines).toEqual(said('manifest_forged', { object: keyOf(elsewhere, 'manifest.json') }))
+    for (const object of [keyOf(elsewhere, 'manifest.json'), copied]) expect(lines).toEqual(said('manifest_forged', { object }))
     expect(lines).toEqual(said('object_missing', { object: keyOf(second, 'manifest.json') }))
     expect(lines).toEqual(said('object_missing', { object: keyOf(elsewhere, 'manifest.json') }))
     expect(lines).toEqual(said('rolled_back', { source: 'db1/tree', backup: first.id }))
