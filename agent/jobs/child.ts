@@ -59,7 +59,8 @@ async function run(start: JobStart): Promise<void> {
   const log = jobLogger(start.agent.logLevel)
   const result = await work(start, command, reporter, log)
   reporter.flush()
-  process.send?.({ type: 'result', result } satisfies FromChild, () => process.disconnect?.())
+  // ended outright: a connection or a timer that is left must not keep the result from being told, which waits for this process's end
+  process.send?.({ type: 'result', result } satisfies FromChild, () => process.exit())
 }
 
 async function work(start: JobStart, command: JobCommand, reporter: Reporter, log: Logger): Promise<PlainResult> {

@@ -101,7 +101,10 @@ export class Journal {
     await this.#change(jobId, { state: 'running' })
   }
 
+  /** Of an attempt that a newer one has replaced nothing is kept: its result must not pass for the newer one's. */
   async finished(result: JobResult): Promise<void> {
+    const stored = this.#records.get(result.jobId)
+    if (stored && stored.attempt !== result.attempt) return
     await this.#change(result.jobId, {
       state: 'finished',
       result: Buffer.from(JobResult.encode(result).finish()).toString('base64'),

@@ -25,6 +25,10 @@ export interface RunnerDeps extends Omit<AttemptDeps, 'onEnd'> {
 export class Runner {
   readonly #deps: RunnerDeps
   readonly #attempts = new Map<string, Attempt>()
+  /** Of each job at work, until its result is in the journal. */
+  readonly #runs = new Map<string, Promise<void>>()
+  /** Newer attempts that wait for an older one of their job to end, by job. */
+  readonly #waiting = new Map<string, JobCommand>()
   readonly #closing = new AbortController()
 
   constructor(deps: RunnerDeps) {
@@ -34,7 +38,7 @@ export class Runner {
   /** Ends what an earlier run of this agent left behind: its process is waited for, so that "ended" is true when it is said. */
   async recover(): Promise<void> {
     for (const record of this.#deps.journal.records()) {
-      if (record.state === 'accepted' || record.state === 'running') void this.#endLeftOver(record)
+      if (record.state === 'accepted' || record.state === 'running') this.#begin(record.jobId, this.#endLeftOver(record))
     }
   }
 
@@ -70,9 +74,30 @@ export class Runner {
         new HoldfastError('attempt_fenced', `attempt ${known.attempt} of job ${command.jobId} is already known`),
       )
     }
-    if (this.#attempts.has(command.jobId)) {
-      return this.#refuse(command, new HoldfastError('overlap', `an earlier attempt of job ${command.jobId} is still ending`))
-    }
+    const earlier = this.#runs.get(command.jobId)
+    if (earlier) return this.#afterEarlier(command, earlier)
+    return this.#take(command)
+  }
+
+  /**
+   * The control plane has given the attempt at work up: it can commit nothing any more. It is ended, and the newer one is taken when it has.
+   * In the background, so that the next commands do not wait; a repeated command finds itself waiting already.
+   */
+  #afterEarlier(command: JobCommand, earlier: Promise<void>): void {
+    const { jobId, attempt } = command
+    const waiting = this.#waiting.get(jobId)
+    if (!waiting || waiting.attempt < attempt) this.#waiting.set(jobId, command)
+    if (waiting) return
+    this.#attempts.get(jobId)?.cancel(superseded(command))
+    const taken = earlier.then(async () => {
+      const newest = this.#waiting.get(jobId)
+      this.#waiting.delete(jobId)
+      if (newest && !this.#closing.signal.aborted) await this.#take(newest)
+    })
+    taken.catch((error: unknown) => this.#deps.log.error({ err: error, job: jobId }, 'a waiting attempt could not be taken'))
+  }
+
+  async #take(command: JobCommand): Promise<void> {
     try {
       await this.#deps.journal.accept(command, command.work?.$case === 'backup' ? newKeys() : null)
     } catch (error) {
@@ -80,7 +105,12 @@ export class Runner {
       return this.#refuse(command, asHoldfastError(error))
     }
     this.#deps.send({ message: { $case: 'jobAccepted', value: { jobId: command.jobId, attempt: command.attempt } } })
-    void this.#run(command)
+    this.#begin(command.jobId, this.#run(command))
+  }
+
+  #begin(jobId: string, work: Promise<void>): void {
+    const run = work.finally(() => this.#runs.delete(jobId))
+    this.#runs.set(jobId, run)
   }
 
   cancel(jobId: string, attempt: number, error: HoldfastError): void {
@@ -115,6 +145,8 @@ export class Runner {
       await journal.running(command.jobId)
       const attempt = await Attempt.start(this.#deps, command, scratch)
       this.#attempts.set(command.jobId, attempt)
+      const newer = this.#waiting.get(command.jobId)
+      if (newer) attempt.cancel(superseded(newer))
       const result = await attempt.ended
       await rm(scratch, { recursive: true, force: true })
       await this.#finish(result)
@@ -182,5 +214,8 @@ const JOURNAL_STATES = {
   finished: JournalState.FINISHED,
   confirmed: JournalState.FINISHED,
 } as const
+
+const superseded = ({ jobId, attempt }: JobCommand): HoldfastError =>
+  new HoldfastError('attempt_fenced', `attempt ${attempt} of job ${jobId} has taken the place of this one`)
 
 const newKeys = () => ({ dataKey: new Secret(randomBytes(32)), gearKey: new Secret(randomBytes(32)) })

@@ -28,12 +28,15 @@ export class WorkLoop {
   readonly #background = new Map<string, Promise<void>>()
   #wake: AbortController | null = null
   #woken = false
+  /** Since when every lease could have been renewed, had its agent been there. */
+  #sightedMs: number
   #running: Promise<void> = Promise.resolve()
 
   constructor(cp: ControlPlane, sessions: AgentSessions, held: () => readonly Session[]) {
     this.#cp = cp
     this.#sessions = sessions
     this.#held = held
+    this.#sightedMs = cp.clock.monotonicMs()
   }
 
   start(): void {
@@ -73,6 +76,7 @@ export class WorkLoop {
     try {
       await step.call(this)
     } catch (error) {
+      this.#sightedMs = this.#cp.clock.monotonicMs()
       if (!this.#stop.signal.aborted) this.#cp.log.error({ err: asHoldfastError(error) }, 'a round of work failed in part')
     }
   }
@@ -97,7 +101,9 @@ export class WorkLoop {
     await sendCancels(this.#cp, this.#held())
   }
 
+  /** Not before agents had a lease's length to come back: after a restart, or with the catalog away, silence says nothing about them. */
   async #expire(): Promise<void> {
+    if (this.#cp.clock.monotonicMs() - this.#sightedMs < this.#cp.settings.leaseSeconds * 1000) return
     for (const job of await expireLeases(this.#cp.catalog.db, this.#cp.clock.now())) {
       this.#cp.log.warn({ job: job.id, attempt: job.attempt, state: job.state, code: job.errorCode }, 'attempt expired')
       this.#cp.finished(await getJob(this.#cp.catalog.db, job.id))

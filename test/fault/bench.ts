@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { lstat, mkdir, readdir, readFile, readlink, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { ListObjectsV2Command, S3Client } from '@aws-sdk/client-s3'
+import { paginateListObjectsV2, S3Client } from '@aws-sdk/client-s3'
 import type { JobView } from '../../control-plane/api/schemas/jobs.ts'
 import { type FaultProxy, type SeenRequest, startFaultProxy } from '../harness/fault-proxy.ts'
 import { type HoldfastOptions, TestHoldfast } from '../harness/holdfast.ts'
@@ -132,8 +132,11 @@ export class FaultBench implements AsyncDisposable {
       credentials: { accessKeyId, secretAccessKey: secretAccessKey.reveal() },
     })
     try {
-      const page = await client.send(new ListObjectsV2Command({ Bucket: this.#bucket }))
-      return (page.Contents ?? []).map(({ Key = '' }) => Key)
+      const keys: string[] = []
+      for await (const page of paginateListObjectsV2({ client }, { Bucket: this.#bucket })) {
+        for (const { Key = '' } of page.Contents ?? []) keys.push(Key)
+      }
+      return keys
     } finally {
       client.destroy()
     }

@@ -174,6 +174,9 @@ describe('the stream cut', () => {
     line.mend()
     release()
     const over = await on.done(job)
+    // the newer attempt is not refused because the older one is still ending
+    expect(over.attempt).toBe(2)
+    expect(await on.failures(job)).toEqual(['job_lost'])
     expectSentOnce(on, over)
     await expectGood(on, over)
   })
@@ -194,6 +197,20 @@ describe('the stream cut', () => {
     expect(await treeHash(copy)).toBe(await treeHash(tree))
     await expectNothingLeft(on)
   })
+})
+
+it('a control plane that was away for longer than a lease gives nothing up before agents could come back', async ({ skip }) => {
+  const on = use(skip)
+  const { job, release } = await backupInTheMiddle(on)
+  await on.clock.ahead(20_000, async () => {
+    await on.holdfast.stopServer()
+    await on.holdfast.startServer()
+    await on.holdfast.connected('db1')
+  })
+  release()
+  const over = await on.done(job)
+  expect(over.attempt).toBe(1)
+  await expectGood(on, over)
 })
 
 describe('kill -9 of the control plane', () => {
