@@ -3,6 +3,7 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { stringify } from 'yaml'
 import { recoveryFile } from '../../control-plane/fleet/recovery-identity.ts'
+import { openKeyring } from '../../control-plane/keys/keyring/keyring.ts'
 import { DEFAULT_LIMITS, type ServerOptions } from '../../control-plane/server/options.ts'
 import { type RunningServer, startServer } from '../../control-plane/server/start-server.ts'
 import { newAgeIdentity, recipientOf } from '../../shared/age/age.ts'
@@ -77,6 +78,8 @@ export class TestHoldfast implements AsyncDisposable {
       await mkdir(folder, { recursive: true })
       await copyEmptyCatalog(folder)
     }
+    // where the catalog is shared, an operator brings the keyring
+    if (options.catalog?.kind === 'postgres') await openKeyring(path.join(holdfast.folder.path, 'keyring'), { create: true })
     await holdfast.startServer()
     return holdfast
   }
@@ -97,21 +100,49 @@ export class TestHoldfast implements AsyncDisposable {
   /** Ends it, and starts the control plane again as a program that can be killed and paused: same catalog, ports and targets. */
   async startServerProcess(more: Readonly<Record<string, string>> = {}): Promise<StartedProcess> {
     await this.stopServer()
-    const { home, catalog, targets, listen, keyring } = this.#serverOptions()
+    const { home, listen } = this.#serverOptions()
     const at = ({ host, port }: { host: string; port: number }) => `${host}:${port}`
     return startServerProcess({
+      ...this.#variables(),
       HOLDFAST_HOME: home,
-      HOLDFAST_CATALOG: catalog.kind === 'embedded' ? 'embedded' : catalog.url.reveal(),
       HOLDFAST_LISTEN_API: at(listen.api),
       HOLDFAST_LISTEN_AGENTS: at(listen.agents),
       HOLDFAST_LISTEN_ENROLMENT: at(listen.enrolment),
       HOLDFAST_LISTEN_OBJECTS: at(listen.objects),
+      ...more,
+    })
+  }
+
+  /** One more control plane of the same catalog, with a home of its own: a program on free ports. */
+  async startAnotherProcess(name: string, more: Readonly<Record<string, string>> = {}): Promise<StartedProcess> {
+    const any = '127.0.0.1:0'
+    return startServerProcess({
+      ...this.#variables(),
+      HOLDFAST_HOME: path.join(this.folder.path, name),
+      HOLDFAST_LISTEN_API: any,
+      HOLDFAST_LISTEN_AGENTS: any,
+      HOLDFAST_LISTEN_ENROLMENT: any,
+      ...more,
+    })
+  }
+
+  /** One more control plane of the same catalog, in this process and with the same clock. The caller closes it. */
+  startAnother(name: string): Promise<RunningServer> {
+    const options = this.#serverOptions()
+    const any = { host: '127.0.0.1', port: 0 }
+    const listen = { api: any, agents: any, enrolment: any, objects: any }
+    return startServer({ ...options, home: path.join(this.folder.path, name), listen })
+  }
+
+  #variables(): Record<string, string> {
+    const { catalog, targets, keyring } = this.#serverOptions()
+    return {
+      HOLDFAST_CATALOG: catalog.kind === 'embedded' ? 'embedded' : catalog.url.reveal(),
       HOLDFAST_ADVERTISE: '127.0.0.1',
       HOLDFAST_TARGETS: JSON.stringify(targets),
       HOLDFAST_KEYS_PATH: keyring.path,
       HOLDFAST_RECOVERY_RECIPIENTS: this.recovery.recipient,
-      ...more,
-    })
+    }
   }
 
   get storeFolder(): string {
