@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { Command } from 'commander'
 import { writeDurably } from '../../shared/durable-file.ts'
@@ -36,8 +36,12 @@ export function sourceCommand(deps: CliDeps): Command {
     .action(async (name: string, options: AddOptions) => {
       const home = deps.home()
       await makeHome(home)
-      await addSource(home, name, await entry(home, requireName('source name', name), options, deps), options)
-      deps.print(`source ${name} added`)
+      const settings = entry(home, requireName('source name', name), options)
+      const keepSecret = options.urlFile === '-' ? () => keepUrl(home, name, deps) : undefined
+      await addSource(home, name, settings, { replace: options.replace, keepSecret })
+      deps.print(
+        `source ${name} added; an agent that runs here has it at once, and \`holdfast test\` says whether it can be backed up`,
+      )
     })
   source
     .command('list')
@@ -57,6 +61,7 @@ export function sourceCommand(deps: CliDeps): Command {
       const home = deps.home()
       compileSource(await loadAgentConfig(home), name)
       await removeSource(home, name)
+      await rm(keptUrl(home, name), { force: true })
       deps.print(`source ${name} removed; its backups stay`)
     })
   return source
@@ -64,16 +69,13 @@ export function sourceCommand(deps: CliDeps): Command {
 
 const collect = (value: string, all: string[]): string[] => [...all, value]
 
-async function entry(
-  home: AgentHome,
-  name: string,
-  options: AddOptions,
-  deps: CliDeps,
-): Promise<Record<string, unknown> & { engine: string }> {
+function entry(home: AgentHome, name: string, options: AddOptions): Record<string, unknown> & { engine: string } {
   const settings: Record<string, unknown> & { engine: string } = { engine: options.engine }
   if (options.path !== undefined) settings.path = path.resolve(options.path)
   if (options.url !== undefined) settings.url = options.url
-  if (options.urlFile !== undefined) settings.url_file = await urlFile(home, name, options.urlFile, deps)
+  if (options.urlFile !== undefined) {
+    settings.url_file = options.urlFile === '-' ? keptUrl(home, name) : path.resolve(options.urlFile)
+  }
   for (const pair of options.option) {
     const [key, value] = splitPair('--option', pair)
     settings[key] = jsonOrText(value)
@@ -83,14 +85,13 @@ async function entry(
 }
 
 /** A connection read from standard input is kept in a file that only this user can read. */
-async function urlFile(home: AgentHome, name: string, given: string, deps: CliDeps): Promise<string> {
-  if (given !== '-') return path.resolve(given)
-  const folder = path.join(home.config, 'secrets')
-  await mkdir(folder, { recursive: true, mode: 0o700 })
-  const file = path.join(folder, `${name}.url`)
+async function keepUrl(home: AgentHome, name: string, deps: CliDeps): Promise<void> {
+  const file = keptUrl(home, name)
+  await mkdir(path.dirname(file), { recursive: true, mode: 0o700 })
   await writeDurably(file, `${(await deps.readStdin()).trim()}\n`)
-  return file
 }
+
+const keptUrl = (home: AgentHome, name: string) => path.join(home.config, 'secrets', `${name}.url`)
 
 function splitPair(option: string, pair: string): [string, string] {
   const at = pair.indexOf('=')

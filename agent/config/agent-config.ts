@@ -100,7 +100,7 @@ export async function addSource(
   home: AgentHome,
   name: string,
   source: Record<string, unknown> & { engine: string },
-  options: { replace?: boolean } = {},
+  options: { replace?: boolean; keepSecret?: () => Promise<void> } = {},
 ): Promise<void> {
   requireName('source name', name)
   const file = configFile(home)
@@ -112,6 +112,8 @@ export async function addSource(
     })
   }
   compileSource({ ...agent, sources: { ...agent.sources, [name]: { labels: {}, ...source } } }, name)
+  // only now: a source that is refused must not change the connection of the one that is there
+  await options.keepSecret?.()
   const document = parseDocument(text)
   if (document.contents === null) document.contents = document.createNode({}) as never
   document.setIn(['sources', name], source)

@@ -1,0 +1,39 @@
+import { existsSync } from 'node:fs'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { CliDeps } from './deps.ts'
+import { agentProgram } from './program.ts'
+
+let home: string
+beforeEach(async () => {
+  home = await mkdtemp(path.join(tmpdir(), 'hf-source-'))
+})
+afterEach(() => rm(home, { recursive: true, force: true }))
+
+const run = (words: string[], input = '') => {
+  const deps = { home: () => ({ config: home, state: home }), print: () => undefined, readStdin: async () => input }
+  return agentProgram(deps as unknown as CliDeps).parseAsync(['source', ...words], { from: 'user' })
+}
+const add = ['add', 'app', '--engine', 'postgres', '--url-file', '-']
+const kept = () => path.join(home, 'secrets', 'app.url')
+
+test('a source that is refused leaves the connection of the one that is there as it was', async () => {
+  await run(add, 'postgres://one:secret@localhost/app')
+  await expect(run(add, 'postgres://two:secret@localhost/app')).rejects.toMatchObject({ code: 'already_exists' })
+  expect(await readFile(kept(), 'utf8')).toContain('//one:')
+  await run([...add, '--replace'], 'postgres://two:secret@localhost/app')
+  expect(await readFile(kept(), 'utf8')).toContain('//two:')
+})
+
+test('a source with a setting that is not known leaves no connection behind', async () => {
+  await expect(run([...add, '--option', 'nonsense=1'], 'postgres://one:secret@localhost/app')).rejects.toThrow(/nonsense/)
+  expect(existsSync(kept())).toBe(false)
+})
+
+test('the connection that was kept here goes with its source', async () => {
+  await run(add, 'postgres://one:secret@localhost/app')
+  await run(['remove', 'app'])
+  expect(existsSync(kept())).toBe(false)
+})
