@@ -118,12 +118,30 @@ export async function openSession(address: Address, applicationName = 'holdfast'
  */
 async function* copyOut(begin: () => Promise<Readable>): AsyncGenerator<Buffer> {
   const stream = await begin()
+  stream.once('end', () => wake(stream))
   try {
     yield* stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>
   } catch (error) {
     throw fromServer(error)
   } finally {
-    stream.resume()
+    if (!stream.readableEnded && !stream.destroyed) {
+      const closed = new Promise((resolve) => stream.once('close', resolve))
+      stream.resume()
+      await closed
+    }
+  }
+}
+
+/**
+ * The client (postgres 3.4.9) holds its socket back when a piece fills the buffer, and lets it go when the stream wants more. After the
+ * last piece it never does, so the end of the statement may never be read, and the next one hangs.
+ */
+function wake(stream: Readable): void {
+  try {
+    stream._read(0)
+  } catch {
+    // the connection has gone meanwhile: the next statement says so
+    return
   }
 }
 

@@ -1,0 +1,37 @@
+import { afterAll, describe, expect, test } from 'vitest'
+import { startPostgres } from '../../../test/harness/postgres.ts'
+import { addressOf } from './address.ts'
+import { openSession } from './session.ts'
+import { configOf } from './testing/bench.ts'
+
+const server = await startPostgres(15)
+
+describe.skipIf(server === null)('a session', () => {
+  if (server === null) return
+  afterAll(() => server.stop())
+  const copy = (rows: number) => `copy (select repeat('x', 199) from generate_series(1, ${rows})) to stdout`
+
+  test('goes on after a COPY of any size, read to its end or left early', { timeout: 60_000 }, async () => {
+    const session = await openSession(await addressOf(configOf(server, 'postgres')))
+    for (let round = 0; round < 30; round++) {
+      let bytes = 0
+      for await (const piece of session.copyOut(copy(10_000 + round))) bytes += piece.length
+      expect(bytes).toBe((10_000 + round) * 200)
+      expect(await session.rows('select 1 as one')).toEqual([{ one: 1 }])
+    }
+    for (let round = 0; round < 10; round++) {
+      for await (const piece of session.copyOut(copy(10_000 + round))) if (piece.length > 0) break
+      expect(await session.rows('select 1 as one')).toEqual([{ one: 1 }])
+    }
+    await session.close()
+  })
+
+  test('that was lost is never made anew: its snapshot and locks are gone', async () => {
+    const session = await openSession(await addressOf(configOf(server, 'postgres')))
+    const [row] = await session.rows<{ pid: number }>('select pg_backend_pid() as pid')
+    await server.sql('postgres', `select pg_terminate_backend(${row?.pid})`)
+    await expect.poll(() => session.rows('select 1').catch((error) => error.code)).toBe('source_unreachable')
+    await expect(session.rows('select 1')).rejects.toMatchObject({ code: 'source_unreachable' })
+    await session.close()
+  })
+})
