@@ -26,6 +26,21 @@ describe.skipIf(server === null)('a session', () => {
     await session.close()
   })
 
+  test('goes on after a COPY that is read more slowly than it comes', { timeout: 60_000 }, async () => {
+    const session = await openSession(await addressOf(configOf(server, 'postgres')))
+    for (let round = 0; round < 20; round++) {
+      let bytes = 0
+      for await (const piece of session.copyOut(copy(2_000 + 300 * round))) {
+        bytes += piece.length
+        // lets the client fill its buffer and hold the socket back
+        for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve))
+      }
+      expect(bytes).toBe((2_000 + 300 * round) * 200)
+      expect(await session.rows('select 1 as one')).toEqual([{ one: 1 }])
+    }
+    await session.close()
+  })
+
   test('that was lost is never made anew: its snapshot and locks are gone', async () => {
     const session = await openSession(await addressOf(configOf(server, 'postgres')))
     const [row] = await session.rows<{ pid: number }>('select pg_backend_pid() as pid')
