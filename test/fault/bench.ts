@@ -74,23 +74,28 @@ export class FaultBench implements AsyncDisposable {
     return { caught: arrived.promise, release: gate.resolve }
   }
 
+  /** The job as it stands; past the API, whose limits are for operators and not for a test that looks forty times a second. */
+  look(id: string): Promise<JobView> {
+    const { operations, operator } = this.holdfast.server
+    return operations.getJob(operator, id)
+  }
+
   /** The job once it is over. Its waits between attempts are left out by moving the clock. */
   async over(job: JobView, timeoutMs = 60_000): Promise<JobView> {
-    const { operator } = this.holdfast
     const isOver = ({ status }: JobView) => ['succeeded', 'failed', 'cancelled'].includes(status)
     const end = performance.now() + timeoutMs
     for (;;) {
       const now = await waitFor(
         `the ${job.kind} job ${job.id} to end or wait`,
         async () => {
-          const seen = await operator.job(job.id)
+          const seen = await this.look(job.id)
           return (isOver(seen) || (seen.status === 'queued' && seen.attempt > 0)) && seen
         },
         { timeoutMs: Math.max(1, end - performance.now()) },
       )
       if (isOver(now)) return now
       await this.clock.ahead(60_000, () =>
-        waitFor(`attempt ${now.attempt + 1} of ${job.id}`, async () => (await operator.job(job.id)).attempt > now.attempt),
+        waitFor(`attempt ${now.attempt + 1} of ${job.id}`, async () => (await this.look(job.id)).attempt > now.attempt),
       )
     }
   }

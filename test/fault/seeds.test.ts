@@ -7,7 +7,7 @@ import { type StepResult, World } from './world.ts'
  * says why; nothing else counts as a backup; nothing runs. `npm run test:faults -- test/fault/seeds --seeds 17` runs one again.
  */
 
-const RANGE = process.env.HOLDFAST_TEST_SEEDS ?? '1..9'
+const RANGE = process.env.HOLDFAST_TEST_SEEDS ?? '1..22'
 const results: StepResult[] = []
 let seedsRun = 0
 let world: World | null
@@ -46,7 +46,8 @@ function summary(): string {
     const again = of.filter(({ job }) => job.attempt > 1).length
     const slowest = Math.max(0, ...of.map(({ seconds }) => seconds)).toFixed(1)
     const ends = `${count('succeeded')} good, ${count('failed')} failed, ${count('cancelled')} cancelled`
-    return `  ${fault}: ${of.length} operations, ${ends}, ${again} tried again, slowest ${slowest} s`
+    const codes = [...new Set(of.flatMap(({ job }) => (job.status === 'failed' ? [job.error?.code] : [])))].join(', ')
+    return `  ${fault}: ${of.length} operations, ${ends}, ${again} tried again, slowest ${slowest} s${codes && `; failed with ${codes}`}`
   })
   return [`${seedsRun} seeds (${RANGE}) kept every rule`, ...lines].join('\n')
 }

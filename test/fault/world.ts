@@ -154,7 +154,7 @@ export class World implements AsyncDisposable {
   }
 
   async #over(job: JobView): Promise<void> {
-    await waitFor('the job to be over', async () => (await this.bench.holdfast.operator.job(job.id)).finished_at, {
+    await waitFor('the job to be over', async () => (await this.bench.look(job.id)).finished_at, {
       timeoutMs: LIMIT_MS,
       everyMs: 100,
     }).catch(() => undefined)
@@ -191,7 +191,7 @@ export class World implements AsyncDisposable {
   /** The control plane has given the attempt up, or the job is over. */
   async #movedOn(job: JobView): Promise<void> {
     await waitFor('the control plane to give the attempt up', async () => {
-      const now = await this.bench.holdfast.operator.job(job.id)
+      const now = await this.bench.look(job.id)
       return now.status === 'lost' || now.status === 'queued' || now.finished_at !== null || now.attempt > 1
     })
   }
