@@ -53,7 +53,7 @@ export class Operator {
         const now = await this.job(job.id)
         return ['succeeded', 'failed', 'cancelled'].includes(now.status) && now
       },
-      { timeoutMs, everyMs: 100 },
+      { timeoutMs, everyMs: 250 },
     )
   }
 
