@@ -8,6 +8,8 @@ export interface SourceStanding {
   readonly sourceId: string
   readonly lastGoodId: string | null
   readonly lastGoodAt: Date | null
+  /** Where the last good one lies. */
+  readonly target: string
   readonly verifiedAt: Date | null
   readonly testRestoredAt: Date | null
 }
@@ -19,6 +21,7 @@ export async function sourceStandings(db: Db): Promise<Map<string, SourceStandin
       sourceId: backups.sourceId,
       lastGoodId: backups.id,
       lastGoodAt: backups.createdAt,
+      target: backups.target,
       verifiedAt: sql<string | null>`max(${backups.verifiedAt}) over (partition by ${backups.sourceId})`,
       testRestoredAt: sql<string | null>`max(${backups.testRestoredAt}) over (partition by ${backups.sourceId})`,
     })

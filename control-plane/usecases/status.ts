@@ -10,6 +10,7 @@ import { agentsInUse, lastFailures, sourceStandings, unfinishedJobs } from '../c
 import { isFinished } from '../domain/job.ts'
 import { policySchema, selectsSource } from '../domain/policy.ts'
 import { selects } from '../domain/source-pattern.ts'
+import { threeTwoOne } from '../domain/three-two-one.ts'
 import { SERVER_VERSION } from '../version.ts'
 import { INSTANCE_DEAD_MS } from './agent-operations.ts'
 import type { ControlPlane } from './control-plane.ts'
@@ -25,6 +26,7 @@ export async function status(cp: ControlPlane, by: Caller): Promise<StatusView> 
   const standings = await sourceStandings(db)
   const failures = await lastFailures(db)
   const policies = (await listPolicies(db)).map((row) => ({ name: row.name, policy: policySchema.parse(row.spec) }))
+  const kinds = new Map((await listTargets(db)).map((row) => [row.name, row.kind]))
   const sources = (await listSources(db, { present: true })).filter((row) => selects(by.sources, fullName(row)))
   return {
     version: SERVER_VERSION,
@@ -36,7 +38,6 @@ export async function status(cp: ControlPlane, by: Caller): Promise<StatusView> 
       const standing = standings.get(row.id)
       const failure = failures.get(row.id)
       const age = standing?.lastGoodAt ? (now.getTime() - standing.lastGoodAt.getTime()) / 1000 : null
-      const copies = standing ? 2 : 1
       return {
         source: fullName(row),
         engine: row.engine,
@@ -52,8 +53,7 @@ export async function status(cp: ControlPlane, by: Caller): Promise<StatusView> 
         last_failure: failure
           ? { job_id: failure.jobId, at: failure.at.toISOString(), code: failure.code, message: failure.message }
           : null,
-        // the original, and one copy on the source's one target: a second target is what 3-2-1 asks for
-        three_two_one: { copies, kinds: copies, elsewhere: copies - 1, met: false },
+        three_two_one: threeTwoOne(standing ? [kinds.get(standing.target) ?? 'local'] : []),
       }
     }),
   }
