@@ -59,7 +59,8 @@ export interface Link {
 }
 
 const FIRST_WAIT_MS = 1000
-const LONGEST_WAIT_MS = 60_000
+/** Well under a lease: a control plane that comes back finds its agents before it gives their attempts up. */
+const LONGEST_WAIT_MS = 15_000
 /** A stream that stood this long starts the waits from the beginning. */
 const STEADY_MS = 10_000
 /** Refused for a reason that a person has to remove: asked again now and then, since they may have. */
