@@ -65,6 +65,14 @@ export type VerifyDetail = z.infer<typeof verifyDetailSchema>
 
 export const testRestoreDetailSchema = z.object({
   valid: z.boolean(),
+  /** Of all parts, listed below or not. */
+  total: z.object({
+    parts: z.number().int(),
+    not_listed: z.number().int(),
+    expected: z.number().int(),
+    found: z.number().int(),
+  }),
+  /** Counts of at most a few hundred parts: those that differ first. */
   expected: fingerprintSchema,
   found: fingerprintSchema,
   findings: z.array(findingSchema),

@@ -6,6 +6,7 @@ import type { RestoreDetail } from '../../shared/results.ts'
 import type { Engine, RestorePlan } from '../engines/engine.ts'
 import { engineFor } from '../engines/registry.ts'
 import { requireRef } from './backup.ts'
+import { boundedPreview } from './bounded.ts'
 import type { JobContext } from './context.ts'
 import { openBackup } from './opened.ts'
 import { requirePreflight } from './preflight.ts'
@@ -39,7 +40,7 @@ export async function runRestore(job: JobContext, work: RestoreWork): Promise<Re
     const findings = work.planOnly ? await engine.preflight(plan, job.run) : await requirePreflight(job, via.engine, plan)
     const preview = await engine.preview(plan, reader, job.run)
     const target = `${job.start.agent.name}/${plan.targetName ?? via.name}`
-    const answer = { preview: { ...preview, findings: [...findings, ...preview.findings] }, target }
+    const answer = { preview: boundedPreview({ ...preview, findings: [...findings, ...preview.findings] }), target }
     if (work.planOnly) return { ...answer, plan_only: true, written_bytes: 0, checked: false }
     const written = await restoreAlone(job, engine, plan, reader)
     const checked = work.verifyIntegrity && work.parts.length === 0

@@ -4,31 +4,24 @@ import { verifyStored } from '../../shared/repository/verify.ts'
 import type { TestRestoreDetail, VerifyDetail } from '../../shared/results.ts'
 import { engineFor } from '../engines/registry.ts'
 import { requireRef } from './backup.ts'
+import { BoundedErrors, boundedCounts, boundedFindings } from './bounded.ts'
 import type { JobContext } from './context.ts'
 import { openBackup, readerOptions } from './opened.ts'
 import { requirePreflight } from './preflight.ts'
 
-/** At most so many errors are listed: a lost bucket has as many as it had objects. */
-const MAX_ERRORS = 500
-
 /** Every byte that the backup needs, read back, opened and compared. What is wrong is the answer, not a failure of the job. */
 export async function runVerify(job: JobContext, work: VerifyWork): Promise<VerifyDetail> {
-  const errors: VerifyDetail['errors'] = []
-  let found = 0
-  const report = (error: { code: string; key?: string; message: string }): void => {
-    found += 1
-    if (errors.length < MAX_ERRORS) errors.push({ code: error.code, object: error.key, message: error.message })
-  }
+  const errors = new BoundedErrors()
   job.report({ phase: 'read' })
   const options = await readerOptions(job, requireRef(work.backup), work.leanedOn).catch((error: unknown) => {
     // keys or a manifest that are damaged keep it from being opened at all: the finding, not a failure of the job
     if (!isHoldfastError(error) || !DAMAGE.has(error.code)) throw error
     const { code, message, context } = error
-    report({ code, message, key: typeof context?.key === 'string' ? context.key : undefined })
+    errors.add({ code, message, key: typeof context?.key === 'string' ? context.key : undefined })
     return null
   })
-  const checked = options ? await verifyStored(options, report) : { bytes: 0, objects: 0 }
-  return { valid: found === 0, bytes_checked: checked.bytes, objects_checked: checked.objects, errors }
+  const checked = options ? await verifyStored(options, (error) => errors.add(error)) : { bytes: 0, objects: 0 }
+  return { valid: errors.count === 0, bytes_checked: checked.bytes, objects_checked: checked.objects, errors: errors.listed }
 }
 
 const DAMAGE: ReadonlySet<string> = new Set(['object_missing', 'object_damaged', 'key_missing', 'manifest_forged'])
@@ -50,9 +43,8 @@ export async function runTestRestore(job: JobContext, work: TestRestoreWork): Pr
       const findings = await engine.check(sandbox.place, reader.fingerprint, job.run)
       return {
         valid: !findings.some((finding) => finding.severity === 'error'),
-        expected: reader.fingerprint,
-        found: await engine.count(sandbox.place, job.run),
-        findings,
+        ...boundedCounts(reader.fingerprint, await engine.count(sandbox.place, job.run)),
+        findings: boundedFindings(findings),
         seconds: (job.clock.monotonicMs() - started) / 1000,
       }
     } finally {

@@ -1,3 +1,4 @@
+import { HoldfastError } from '../../shared/errors.ts'
 import {
   type JobCommand,
   type JobError,
@@ -23,7 +24,7 @@ const OUTCOMES = {
 const SEVERITIES = { info: Severity.INFO, warning: Severity.WARNING, error: Severity.ERROR } as const
 
 /** Largest detail_json that is sent. */
-const MAX_DETAIL_BYTES = 256 * 1024
+const MAX_DETAIL_BYTES = 1024 * 1024
 
 export function wireProgress({ jobId, attempt }: Attempt, progress: PlainProgress): JobProgress {
   return {
@@ -50,14 +51,15 @@ export function wireError(error: PlainError): JobError {
 
 export function wireResult(attempt: Attempt, result: PlainResult): JobResult {
   const detail = result.detail === null ? '' : JSON.stringify(result.detail)
+  if (Buffer.byteLength(detail) > MAX_DETAIL_BYTES)
+    throw new HoldfastError('internal', 'the answer of the job is too large to be told')
   return {
     jobId: attempt.jobId,
     attempt: attempt.attempt,
     outcome: OUTCOMES[result.outcome],
     error: result.error ? wireError(result.error) : undefined,
     totals: wireProgress(attempt, result.progress),
-    // a detail over the limit is cut to what a person can still read of it: the outcome stands without it
-    detailJson: Buffer.byteLength(detail) > MAX_DETAIL_BYTES ? JSON.stringify({ too_large: true }) : detail,
+    detailJson: detail,
   }
 }
 

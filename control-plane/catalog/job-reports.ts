@@ -108,7 +108,13 @@ export async function finishAttempt(db: Db, of: AttemptRef, result: AttemptResul
           tx,
           of.by,
           of.jobId,
-          { type: 'fail', attempt, error: result.error, retryable: result.retryable },
+          {
+            type: 'fail',
+            attempt,
+            error: result.error,
+            retryable: result.retryable,
+            by: of.by === 'control-plane' ? 'control-plane' : 'agent',
+          },
           now,
           detail,
         )

@@ -118,10 +118,9 @@ function verifyLines(job: JobView): string[] {
 function testRestoreLines(job: JobView): string[] {
   const detail = testRestoreDetailSchema.safeParse(job.detail)
   if (!detail.success) return []
-  const { valid, expected, found, findings, seconds } = detail.data
-  const sum = (counts: Record<string, number>) => Object.values(counts).reduce((total, count) => total + count, 0)
+  const { valid, total, findings, seconds } = detail.data
   return [
-    `${valid ? 'valid' : 'NOT VALID'}: ${countText(sum(found.counts))} of ${countText(sum(expected.counts))} match, ${durationText(seconds)}`,
+    `${valid ? 'valid' : 'NOT VALID'}: ${countText(total.found)} of ${countText(total.expected)} match, ${durationText(seconds)}`,
     ...findings.map((finding) => `${finding.code}  ${finding.message}`),
   ]
 }

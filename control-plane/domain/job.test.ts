@@ -16,6 +16,7 @@ const fresh = (more: Partial<Job> = {}): Job => ({
 })
 const error = { code: 'tool_failed', message: 'pg_dump failed' }
 const run = (job: Job, ...events: JobEvent[]) => events.reduce(transition, job)
+const failure = { type: 'fail', error, retryable: true, by: 'agent' } as const
 const dispatch = { type: 'dispatch' } as const
 
 describe('the life of a job', () => {
@@ -45,12 +46,25 @@ describe('the life of a job', () => {
       { type: 'commit', attempt: 1 },
       { type: 'validate', attempt: 1 },
     )
-    expect(transition(validating, { type: 'fail', attempt: 1, error, retryable: true }).state).toBe('failed')
+    expect(transition(validating, { ...failure, attempt: 1, by: 'control-plane' }).state).toBe('failed')
     expect(transition(validating, { type: 'expire', attempt: 1, error }).state).toBe('failed')
   })
 
+  test('an agent that ends after its commit was taken makes no backup bad', () => {
+    const accepted = run(fresh(), dispatch, { type: 'accept', attempt: 1 })
+    for (const committed of [
+      run(accepted, { type: 'commit', attempt: 1 }),
+      run(accepted, { type: 'commit', attempt: 1 }, { type: 'validate', attempt: 1 }),
+    ]) {
+      const { state } = committed
+      expect(transition(committed, { ...failure, attempt: 1 })).toMatchObject({ state, error: null, endConfirmed: true })
+      expect(transition(committed, { type: 'stopped', attempt: 1 })).toMatchObject({ state, error: null, endConfirmed: true })
+      expect(run(committed, { type: 'request-cancel' }, { type: 'stopped', attempt: 1 }).state).toBe('cancelled')
+    }
+  })
+
   test('what may be tried again is queued until its attempts are used up', () => {
-    const fail = (attempt: number) => ({ type: 'fail', attempt, error, retryable: true }) as const
+    const fail = (attempt: number) => ({ ...failure, attempt })
     const once = run(fresh({ maxAttempts: 2 }), dispatch, fail(1))
     expect(once).toMatchObject({ state: 'queued', attempt: 1, error })
     expect(run(once, dispatch, fail(2))).toMatchObject({ state: 'failed', attempt: 2 })
@@ -95,8 +109,9 @@ const events: fc.Arbitrary<JobEvent> = fc
       { type: 'commit', attempt },
       { type: 'validate', attempt },
       { type: 'succeed', attempt },
-      { type: 'fail', attempt, error, retryable: true },
-      { type: 'fail', attempt, error, retryable: false },
+      { ...failure, attempt },
+      { ...failure, attempt, retryable: false },
+      { ...failure, attempt, by: 'control-plane' },
       { type: 'stopped', attempt },
       { type: 'expire', attempt, error },
       { type: 'confirm-end', attempt },

@@ -53,7 +53,13 @@ export type JobEvent =
   /** The manifest is written. May be repeated. */
   | { readonly type: 'validate'; readonly attempt: number }
   | { readonly type: 'succeed'; readonly attempt: number }
-  | { readonly type: 'fail'; readonly attempt: number; readonly error: JobError; readonly retryable: boolean }
+  | {
+      readonly type: 'fail'
+      readonly attempt: number
+      readonly error: JobError
+      readonly retryable: boolean
+      readonly by: 'agent' | 'control-plane'
+    }
   /** The agent stopped because it was told to. */
   | { readonly type: 'stopped'; readonly attempt: number }
   /** Nothing was heard of the attempt for the length of its lease, or its deadline has passed. */
@@ -115,8 +121,10 @@ function ofAttempt(job: Job, event: AttemptEvent): Job {
       require(job, event, ['running', 'validating'])
       return { ...job, state: 'succeeded', endConfirmed: true, error: null }
     case 'fail':
+      if (event.by === 'agent' && isCommitted(job)) return { ...job, endConfirmed: true }
       return ended(job, event.error, event.retryable)
     case 'stopped':
+      if (isCommitted(job) && !job.cancelRequested) return { ...job, endConfirmed: true }
       return ended(job, { code: 'job_cancelled', message: 'the agent stopped the attempt' }, true)
     case 'expire':
       return expired(job, event.error)
@@ -134,9 +142,12 @@ function ended(job: Job, error: JobError, retryable: boolean): Job {
   return { ...over, state: again ? 'queued' : 'failed' }
 }
 
+/** The agent's part is over: an agent that ends after its commit was taken makes no backup bad, the control plane decides. */
+const isCommitted = (job: Job): boolean => job.state === 'committing' || job.state === 'validating'
+
 function expired(job: Job, error: JobError): Job {
-  // the agent's part is over: there is no attempt out there that could still do anything
-  if (job.state === 'committing' || job.state === 'validating') return ended(job, error, false)
+  // there is no attempt out there that could still do anything
+  if (isCommitted(job)) return ended(job, error, false)
   return settle({ ...job, state: 'lost', error, endConfirmed: false })
 }
 

@@ -4,7 +4,7 @@ import type { AgentMessage } from './live-session.ts'
 
 /** What one message of a stream may hold: an agent that was taken over must not fill this process's memory or the catalog. */
 const MAX_TEXT = 64 * 1024
-const MAX_DETAIL = 256 * 1024
+const MAX_DETAIL = 1024 * 1024
 
 /** Throws `invalid_argument`, which ends the stream. */
 export function requireBounded(message: AgentMessage): void {

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { HoldfastError, isHoldfastError } from '../../shared/errors.ts'
+import { isHoldfastError } from '../../shared/errors.ts'
 import { JobOutcome, type JobProgress, type JobResult, Severity } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
 import { backupDetailSchema, restoreDetailSchema, testRestoreDetailSchema, verifyDetailSchema } from '../../shared/results.ts'
 import {
@@ -107,7 +107,13 @@ export async function confirm(to: Pick<Session, 'send'>, of: { jobId: string; at
 
 async function applyResult(cp: ControlPlane, ref: AttemptRef, job: JobRow, result: JobResult): Promise<void> {
   const now = cp.clock.now()
-  const detail = parseDetail(job, result)
+  const parsed = parseDetail(job, result)
+  if (parsed === 'malformed') {
+    cp.log.warn({ job: job.id, agent: job.agentId }, 'the answer of a job does not have its form')
+    await finishAttempt(cp.catalog.db, ref, { outcome: 'failed', error: MALFORMED, retryable: false }, now)
+    return
+  }
+  const detail = parsed
   if (result.outcome === JobOutcome.CANCELLED) {
     await finishAttempt(cp.catalog.db, ref, { outcome: 'cancelled', ...detail }, now)
     return
@@ -132,16 +138,22 @@ async function applyResult(cp: ControlPlane, ref: AttemptRef, job: JobRow, resul
   await recordVerification(cp, job, ref, detail.detail)
 }
 
-/** The agent's answer is untrusted input: kept only when it has its shape. */
-function parseDetail(job: JobRow, result: JobResult): { detail?: Record<string, unknown> } {
+/**
+ * The agent's answer is untrusted input: kept only when it has its shape. One that has not fails its job and is confirmed like any other: an
+ * agent that told it again with each new stream would never get another word through.
+ */
+function parseDetail(job: JobRow, result: JobResult): { detail?: Record<string, unknown> } | 'malformed' {
   if (result.detailJson === '') return {}
   const schema = DETAILS[job.kind] ?? z.record(z.string(), z.unknown())
   const parsed = schema.safeParse(parseJson(result.detailJson))
   if (parsed.success) return { detail: parsed.data as Record<string, unknown> }
-  throw new HoldfastError('invalid_argument', `the agent's answer of job ${job.id} does not have its form`, {
-    hint: 'Update the agent and run the job again.',
-    cause: parsed.error,
-  })
+  return 'malformed'
+}
+
+const MALFORMED = {
+  code: 'invalid_argument',
+  message: "the agent's answer of the job does not have its form: what it did counts for nothing",
+  hint: 'Update the agent and run the job again.',
 }
 
 const DETAILS: Readonly<Partial<Record<JobRow['kind'], z.ZodType>>> = {

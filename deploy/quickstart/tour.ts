@@ -69,8 +69,8 @@ export class Tour {
     const { server } = this.#options
     const job = await this.#finished(await server.operations.startTestRestore(server.operator, backup.id, {}))
     const detail = job.detail as unknown as TestRestoreDetail
-    const rows = (counts: Record<string, number>) => grouped(Object.values(counts).reduce((sum, count) => sum + count, 0))
-    const text = `${source}   ${rows(detail.found.counts)} of ${rows(detail.expected.counts)} rows match, ${detail.seconds.toFixed(1)} s`
+    const { found, expected } = detail.total
+    const text = `${source}   ${grouped(found)} of ${grouped(expected)} rows match, ${detail.seconds.toFixed(1)} s`
     row(detail.valid, 'test restore', text)
     return detail.valid
   }

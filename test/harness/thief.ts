@@ -20,6 +20,8 @@ export class Thief implements AsyncDisposable {
   readonly home: string
   readonly identity: AgentIdentity
   readonly commands: JobCommand[] = []
+  /** Jobs whose results the control plane has taken. */
+  readonly confirmed: string[] = []
   readonly #channel: Channel
   readonly #clients: Clients
   #link: Link | undefined
@@ -54,6 +56,7 @@ export class Thief implements AsyncDisposable {
       describe: () => ({ sources: described, journal: [], labels: {} }),
       onCommand: (command) => {
         if (command.$case === 'jobCommand') this.commands.push(command.value)
+        if (command.$case === 'resultConfirmed') this.confirmed.push(command.value.jobId)
       },
     })
     this.#link = link
@@ -72,6 +75,12 @@ export class Thief implements AsyncDisposable {
   fail(job: { jobId: string; attempt: number }): void {
     const error = { code: 'internal', message: 'the thief has lost interest', hint: '', retryable: false }
     const value = { ...job, outcome: JobOutcome.FAILED, error, totals: undefined, detailJson: '' }
+    this.#said({ $case: 'jobResult', value })
+  }
+
+  /** Says that a job is done, with any answer. */
+  succeed(job: { jobId: string; attempt: number }, detailJson: string): void {
+    const value = { ...job, outcome: JobOutcome.SUCCEEDED, error: undefined, totals: undefined, detailJson }
     this.#said({ $case: 'jobResult', value })
   }
 
