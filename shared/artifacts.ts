@@ -25,8 +25,6 @@ export interface ArtifactMeta {
 
 export interface ArtifactDigest {
   readonly bytes: number
-  /** SHA-256 of the whole stream. */
-  readonly sha256: Buffer
 }
 
 export interface TreeMeta {

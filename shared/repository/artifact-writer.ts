@@ -6,7 +6,7 @@ import { readBytes } from './byte-source.ts'
 import { BlockFiller, type ChunkStore } from './chunk-store.ts'
 import { createChunker } from './chunker.ts'
 import { printable, writeEntry } from './entries.ts'
-import { identityTag } from './format.ts'
+import { identityTag, sha256 } from './format.ts'
 import type { KnownSegment } from './known-blobs.ts'
 
 export interface ArtifactContext extends BodyContext {
@@ -17,10 +17,10 @@ export interface ArtifactContext extends BodyContext {
   onProgress(): void
 }
 
-export interface WrittenArtifact<Digest> {
-  readonly digest: Digest
-  /** Of the body, for trees; of the bytes, for streams. */
-  readonly sha256: Buffer
+export interface WrittenArtifact<Totals> {
+  readonly totals: Totals
+  /** Of the names of its chunks, for streams; of the body's records, for trees. */
+  readonly digest: Buffer
   readonly body: BodyPlace
 }
 
@@ -33,14 +33,17 @@ export async function writeStream(
   const { store, pipeline } = context
   const body = new BodyWriter(context)
   const filler = new BlockFiller(store, meta.compressible ?? true)
+  const digest = createHash('sha256')
+  let stored = 0
   const chunker = createChunker(meta.chunking, context.gear, (chunk) => {
-    const place = store.put(chunk, filler)
+    const name = sha256(chunk)
+    digest.update(name)
+    stored += chunk.length
+    const place = store.put(name, chunk, filler)
     body.run(place.ref, place.index, 1)
   })
-  const digest = createHash('sha256')
   let bytes = 0
   for await (const piece of readBytes(source, context.signal)) {
-    digest.update(piece)
     chunker.push(piece)
     bytes += piece.length
     store.options.totals.readBytes += piece.length
@@ -50,9 +53,9 @@ export async function writeStream(
   }
   chunker.end()
   filler.flush()
+  if (stored !== bytes) throw new HoldfastError('internal', `${bytes} bytes were cut into chunks of ${stored}`)
   await pipeline.placed()
-  const sha256 = digest.digest()
-  return { digest: { bytes, sha256 }, sha256, body: body.finish().body }
+  return { totals: { bytes }, digest: digest.digest(), body: body.finish().body }
 }
 
 /** One tree. Files with the identity that they had in the base are not read. */
@@ -89,7 +92,7 @@ class TreeWriter {
     this.#body = new BodyWriter(context)
     this.#filler = new BlockFiller(context.store, true)
     this.#chunker = createChunker(meta.chunking, context.gear, (chunk) => {
-      const place = context.store.put(chunk, this.#filler)
+      const place = context.store.put(sha256(chunk), chunk, this.#filler)
       this.#run(place.ref, place.index)
     })
   }
@@ -109,8 +112,8 @@ class TreeWriter {
   async finish(): Promise<WrittenArtifact<TreeDigest>> {
     this.#filler.flush()
     await this.#context.pipeline.placed()
-    const { body, sha256 } = this.#body.finish()
-    return { digest: { entries: this.#entries, bytes: this.#bytes, unchanged: this.#unchanged }, sha256, body }
+    const { body, records } = this.#body.finish()
+    return { totals: { entries: this.#entries, bytes: this.#bytes, unchanged: this.#unchanged }, digest: records, body }
   }
 
   /** True when the base holds the same file, so that it was taken over without reading it. */

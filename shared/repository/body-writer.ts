@@ -118,15 +118,16 @@ export class BodyWriter {
     if (end) this.#endFile()
   }
 
-  finish(): { body: BodyPlace; sha256: Buffer } {
+  /** `records`: the SHA-256 of all records. */
+  finish(): { body: BodyPlace; records: Buffer } {
     this.drain(true)
-    const sha256 = this.#digest.digest()
+    const records = this.#digest.digest()
     if (this.#pages.pages.length === 0) {
       const rest = this.#pages.empty ? Buffer.alloc(0) : this.#pages.rest()
-      if (rest.length <= TARGETS.inlineBody) return { body: { inline: rest }, sha256 }
+      if (rest.length <= TARGETS.inlineBody) return { body: { inline: rest }, records }
     }
     this.#pages.flush()
-    return { body: { pages: this.#pages.pages }, sha256 }
+    return { body: { pages: this.#pages.pages }, records }
   }
 
   #encode(item: Pending): void {

@@ -2,7 +2,7 @@ import { type BlockSource, chunkOf, type OpenBlock } from './block-source.ts'
 import type { BodyRecord } from './body-reader.ts'
 import type { Run } from './runs.ts'
 
-export type Piece = { readonly bytes: Buffer } | { readonly hole: number }
+export type Piece = { readonly bytes: Buffer; readonly name: Buffer } | { readonly hole: number }
 
 /** Records that are looked at ahead, so that neighbouring blocks are fetched at once and the next ones while these are used. */
 const AHEAD = 32
@@ -46,7 +46,9 @@ function lastNeighbour(batch: readonly BodyRecord[], n: number): number {
 }
 
 function* chunks(block: OpenBlock, run: Run): Generator<Piece> {
-  for (let n = run.first; n < run.first + run.count; n++) yield { bytes: chunkOf(block, run.block, n) }
+  for (let n = run.first; n < run.first + run.count; n++) {
+    yield { bytes: chunkOf(block, run.block, n), name: block.pack.directory.chunkName(run.block, n) }
+  }
 }
 
 async function* batches(records: AsyncIterable<BodyRecord>): AsyncGenerator<BodyRecord[]> {

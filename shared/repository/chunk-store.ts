@@ -1,5 +1,5 @@
 import type { BlockPipeline } from './block-pipeline.ts'
-import { LIMITS, sha256, TARGETS } from './format.ts'
+import { LIMITS, TARGETS } from './format.ts'
 import type { KnownDraft } from './known-draft.ts'
 import type { KnownFile } from './known-file.ts'
 import type { ChunkPlace, OwnChunks } from './own-chunks.ts'
@@ -27,10 +27,9 @@ export class ChunkStore {
     this.options = options
   }
 
-  /** Where the chunk lies: found, or stored through `filler`. `chunk` is not kept. */
-  put(chunk: Buffer, filler: BlockFiller): ChunkPlace {
+  /** Where the chunk of this name lies: found, or stored through `filler`. `chunk` is not kept. */
+  put(name: Buffer, chunk: Buffer, filler: BlockFiller): ChunkPlace {
     const { own, totals, draft } = this.options
-    const name = sha256(chunk)
     totals.chunks++
     const found = this.#find(name, chunk.length)
     if (found) {

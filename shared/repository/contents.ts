@@ -42,7 +42,7 @@ export const artifactRowSchema = z.strictObject({
   facts: z.record(z.string(), z.string()),
   bytes: number,
   entries: number.optional(),
-  sha256: hex32,
+  digest: hex32,
   body: z.union([
     z.strictObject({ inline: z.string().max(4 * LIMITS.artifactRow) }),
     z.strictObject({ pages: z.array(z.tuple([number, number])) }),

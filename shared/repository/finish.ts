@@ -73,16 +73,16 @@ function submitArtifacts({ artifacts, context }: Finish): Array<{ ref: number; f
   return filler.pages.map((ref, n) => ({ ref, first: firsts[n] as string }))
 }
 
-function artifactRow({ kind, meta, digest, sha256, body }: PendingArtifact, context: ArtifactContext): ArtifactRow {
+function artifactRow({ kind, meta, totals, digest, body }: PendingArtifact, context: ArtifactContext): ArtifactRow {
   return {
     kind,
     name: meta.name,
     part: 'part' in meta ? meta.part : undefined,
     chunking: chunkingRow(meta.chunking),
     facts: { ...meta.facts },
-    bytes: digest.bytes,
-    entries: 'entries' in digest ? digest.entries : undefined,
-    sha256: sha256.toString('hex'),
+    bytes: totals.bytes,
+    entries: 'entries' in totals ? totals.entries : undefined,
+    digest: digest.toString('hex'),
     body: 'inline' in body ? { inline: body.inline.toString('base64') } : { pages: places(context, body.pages) },
   }
 }

@@ -44,12 +44,12 @@ class RepositoryReader implements BackupReader {
     const body = this.#parts.contents.body(row)
     for await (const piece of readChunks(this.#parts.blocks, body.records())) {
       if ('hole' in piece) throw this.#parts.contents.fail(`stream ${JSON.stringify(name)} has a hole`)
-      digest.update(piece.bytes)
+      digest.update(piece.name)
       bytes += piece.bytes.length
       this.#totals.chunks++
       yield piece.bytes
     }
-    if (bytes !== row.bytes || digest.digest('hex') !== row.sha256)
+    if (bytes !== row.bytes || digest.digest('hex') !== row.digest)
       throw this.#parts.contents.fail(`stream ${JSON.stringify(name)} is not what was stored`)
   }
 
@@ -62,7 +62,7 @@ class RepositoryReader implements BackupReader {
       const { entry, after } = record
       yield entry.type === 'file' && !entry.hardLinkTo ? { ...entry, read: () => this.#extents(body, entry, after) } : entry
     }
-    if (digest.digest('hex') !== row.sha256)
+    if (digest.digest('hex') !== row.digest)
       throw this.#parts.contents.fail(`tree ${JSON.stringify(name)} is not what was stored`)
   }
 

@@ -160,7 +160,7 @@ class RepositoryWriter implements BackupWriter {
     this.#artifacts.set(meta.name, null)
     const written = await write()
     this.#artifacts.set(meta.name, { kind, meta, ...written })
-    return written.digest
+    return written.totals
   }
 
   /** Once, before the first pack: without its key a pack is nothing. */
