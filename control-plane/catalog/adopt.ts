@@ -1,8 +1,9 @@
-import { and, asc, eq, inArray, isNull, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, inArray, isNull, sql } from 'drizzle-orm'
 import { randomBase32 } from '../../shared/ids.ts'
 import type { Manifest } from '../../shared/manifest/manifest.ts'
 import { setLeans } from './backups.ts'
 import type { Db } from './catalog.ts'
+import { markDamaged } from './ledger.ts'
 import { agents, backups, copies, objects, sources } from './schema/schema.ts'
 
 /** A manifest found on a target, its signatures checked by the caller. */
@@ -12,11 +13,14 @@ export interface FoundManifest {
   readonly bytes: Buffer
   readonly sha256: Buffer
   readonly target: string
+  /** A key file is there. A manifest without one reads as deleted: its removal had begun. */
+  readonly keys: boolean
 }
 
 /**
- * Believes a manifest: its backup is good, whatever the catalog said, unless it was marked for removal. Not valid yet: that is for
- * a validation to say. May be repeated, also for a second target. Leans come after all manifests are in (`adoptLeans`).
+ * Believes a manifest: its backup is good, unless the catalog knows that it failed or was marked for removal, or its keys are gone. Not
+ * valid yet: that is for a validation to say. A failed or removed one that lies there again is to be removed again. May be repeated,
+ * also for a second target. Leans come after all manifests are in (`adoptLeans`).
  */
 export async function adoptBackup(db: Db, found: FoundManifest): Promise<void> {
   const { facts, commit } = found.manifest
@@ -33,7 +37,10 @@ export async function adoptBackup(db: Db, found: FoundManifest): Promise<void> {
       manifestSha256: found.sha256,
       committedAt: new Date(commit.committed_at),
       recipients: facts.recipients,
+      ...(found.keys ? {} : { valid: false }),
     }
+    const copy = found.keys ? ({ state: 'good', goodAt: said.committedAt } as const) : ({ state: 'damaged' } as const)
+    const committed = found.keys ? 'good' : 'failed'
     await tx
       .insert(backups)
       .values({
@@ -43,28 +50,39 @@ export async function adoptBackup(db: Db, found: FoundManifest): Promise<void> {
         host: facts.host,
         source: facts.source,
         engine: facts.engine,
-        status: 'good',
+        status: found.keys ? 'good' : 'expired',
         target: found.target,
         createdAt: timeOf(facts.id),
         finishedAt: said.committedAt,
+        // what leans on it still says so; with nothing that does, retention removes what is left
+        ...(found.keys ? {} : { retiredAt: said.committedAt }),
       })
       .onConflictDoUpdate({
         target: backups.id,
         set: {
           ...said,
-          status: sql`case when ${backups.status} in ('running', 'failed') then 'good' else ${backups.status} end`,
+          status: sql`case when ${backups.status} = 'running' then ${committed} else ${backups.status} end`,
+          withdrawnAt: null,
+          removedAt: null,
           finishedAt: sql`coalesce(${backups.finishedAt}, excluded.finished_at)`,
         },
       })
     await tx
       .insert(copies)
-      .values({ backupId: facts.id, target: found.target, state: 'good', goodAt: said.committedAt })
+      .values({ backupId: facts.id, target: found.target, ...copy })
       .onConflictDoUpdate({
         target: [copies.backupId, copies.target],
-        set: { state: 'good', goodAt: said.committedAt },
+        set: copy,
         setWhere: eq(copies.state, 'writing'),
       })
     await adoptObjects(tx, found)
+    if (!found.keys)
+      await markDamaged(
+        tx,
+        facts.id,
+        facts.keys.map((key) => key.name),
+        said.committedAt,
+      )
     await tx
       .update(sources)
       .set({ sequence: sql`greatest(${sources.sequence}, ${commit.sequence}::int)` })
@@ -113,8 +131,15 @@ async function sourceOf(tx: Db, facts: Manifest['facts'], seenAt: Date): Promise
   return id
 }
 
-/** What the backup leans on, as its manifest says. Returns the ids that are not there: with any, it cannot be restored and is not valid. */
-export async function adoptLeans(db: Db, { manifest: { facts } }: FoundManifest): Promise<string[]> {
+/**
+ * What the backup leans on, as its manifest says. Returns the ids that are not there or, of those in `keyless`, cannot be opened: with
+ * any, it cannot be restored and is not valid.
+ */
+export async function adoptLeans(
+  db: Db,
+  { manifest: { facts } }: FoundManifest,
+  keyless: ReadonlySet<string> = new Set(),
+): Promise<string[]> {
   const wanted = facts.leans_on.map((lean) => lean.id)
   return await db.transaction(async (tx) => {
     const [backup] = await tx.select({ status: backups.status }).from(backups).where(eq(backups.id, facts.id)).for('update')
@@ -122,7 +147,7 @@ export async function adoptLeans(db: Db, { manifest: { facts } }: FoundManifest)
     const there = wanted.length === 0 ? [] : await tx.select({ id: backups.id }).from(backups).where(inArray(backups.id, wanted))
     const known = new Set(there.map((row) => row.id))
     await setLeans(tx, facts.id, [...known])
-    const missing = wanted.filter((id) => !known.has(id))
+    const missing = wanted.filter((id) => !known.has(id) || keyless.has(id))
     if (missing.length > 0) await tx.update(backups).set({ valid: false }).where(eq(backups.id, facts.id))
     return missing
   })
@@ -135,6 +160,25 @@ export async function invalidateUnfound(db: Db): Promise<Array<{ id: string; hos
     .set({ valid: false })
     .where(and(eq(backups.status, 'good'), isNull(backups.manifest)))
     .returning({ id: backups.id, host: backups.host, source: backups.source, target: backups.target })
+}
+
+/**
+ * Newest backups of their sources of which nobody has said that they are valid: the job of such a one may have failed in the moment in
+ * which the catalog was lost. Older ones are out of doubt, since no two runs of one source overlap.
+ */
+export async function unvalidatedNewest(db: Db): Promise<Array<{ id: string; sourceId: string; agentId: string }>> {
+  const rows = await db
+    .selectDistinctOn([backups.sourceId], {
+      id: backups.id,
+      valid: backups.valid,
+      sourceId: backups.sourceId,
+      agentId: sources.agentId,
+    })
+    .from(backups)
+    .innerJoin(sources, eq(sources.id, backups.sourceId))
+    .where(eq(backups.status, 'good'))
+    .orderBy(asc(backups.sourceId), desc(backups.sequence))
+  return rows.filter((row) => row.valid === null)
 }
 
 /** The newest good backup of each source, by `host/source`: where a history of manifests has to end. */

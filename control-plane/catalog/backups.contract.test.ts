@@ -255,7 +255,7 @@ describe.each(catalogs)('backups, $kind', ({ open }) => {
         fleet: { key: '0'.repeat(16), signature: 'x' },
       } as Manifest
       const bytes = Buffer.from(JSON.stringify(manifest))
-      return { manifest, bytes, sha256: Buffer.alloc(32, sequence), target: 'primary' }
+      return { manifest, bytes, sha256: Buffer.alloc(32, sequence), target: 'primary', keys: true }
     }
 
     test('knows every backup of which there is a manifest, what it leans on, its objects, and the next sequence number', async () => {

@@ -96,6 +96,31 @@ export async function listLeftovers(db: Db, now: Date): Promise<BackupRow[]> {
     .orderBy(asc(backups.createdAt))
 }
 
+/**
+ * Failed backups whose commit had begun and whose manifest may still lie in a target: the fleet signed it, so whoever has the store
+ * alone would believe it.
+ */
+export async function listToWithdraw(db: Db): Promise<Array<Pick<BackupRow, 'id' | 'host' | 'source'>>> {
+  return await db
+    .select({ id: backups.id, host: backups.host, source: backups.source })
+    .from(backups)
+    .where(and(eq(backups.status, 'failed'), isNotNull(backups.manifestSha256), isNull(backups.withdrawnAt)))
+    .orderBy(asc(backups.createdAt))
+    .limit(100)
+}
+
+export async function recordWithdrawn(db: Db, backupId: string, now: Date): Promise<void> {
+  await db.update(backups).set({ withdrawnAt: now }).where(eq(backups.id, backupId))
+}
+
+/** A manifest came into the target after the backup had failed: it is to be taken out once more. */
+export async function withdrawAgain(db: Db, backupId: string): Promise<void> {
+  await db
+    .update(backups)
+    .set({ withdrawnAt: null })
+    .where(and(eq(backups.id, backupId), eq(backups.status, 'failed')))
+}
+
 /** Targets on which the backup has, had, or may have objects. */
 export async function targetsOf(db: Db, backupId: string): Promise<string[]> {
   const rows = await db

@@ -10,7 +10,7 @@ import { restoreFromSelfBackup, settleRestored } from '../catalog/self-restore.t
 import type { Fleet, FleetOptions } from '../fleet/authority.ts'
 import { type FleetRecord, KEYS_OBJECT, readPublishedRecord } from '../fleet/record.ts'
 import type { Targets } from '../storage/targets.ts'
-import { adoptManifests } from '../usecases/rebuild-catalog.ts'
+import { adoptManifests, validateNewest } from '../usecases/rebuild-catalog.ts'
 import type { ServerOptions } from './options.ts'
 
 /** How a lost or damaged catalog is made again (`holdfast server --rebuild-catalog`). */
@@ -81,4 +81,5 @@ export async function finishRebuild(
   const opened = await Promise.all(Object.keys(options.targets).map((name) => targets.get(name)))
   await adoptManifests({ catalog, log: options.log, verifyingKey: fleet.verifyingKeyText, targets: opened })
   await settleRestored(catalog.db, options.clock.now())
+  await validateNewest(catalog.db, options.limits, options.clock.now())
 }

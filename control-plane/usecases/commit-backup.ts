@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto'
 import pLimit from 'p-limit'
 import { HoldfastError } from '../../shared/errors.ts'
-import { manifestKey, objectKey } from '../../shared/manifest/layout.ts'
+import { type BackupPlaceRef, manifestKey, objectKey } from '../../shared/manifest/layout.ts'
 import { type Facts, MAX_MANIFEST_BYTES, type SignedFacts, signedFactsSchema } from '../../shared/manifest/manifest.ts'
 import { commitManifest } from '../../shared/manifest/sign.ts'
 import { verifySignedFacts } from '../../shared/manifest/verify.ts'
@@ -13,9 +13,11 @@ import { closure, getBackup, manifestOf } from '../catalog/backups.ts'
 import { beginCommit } from '../catalog/commits.ts'
 import { keepDetail } from '../catalog/job-reports.ts'
 import { confirmObjects, objectsOf } from '../catalog/ledger.ts'
+import { withdrawAgain } from '../catalog/removal.ts'
 import type { Fleet } from '../fleet/authority.ts'
 import { checkFacts } from './check-facts.ts'
 import type { ControlPlane } from './control-plane.ts'
+import { removeProven } from './destroy-backups.ts'
 import { type RunningJob, requireRunning } from './running-job.ts'
 
 /** Looks at the store at once, in any order. */
@@ -71,8 +73,26 @@ export async function commitBackup(
       return commitManifest(signed, commit, cp.fleet.signer).bytes
     },
   )
-  await target.put(manifestKey(running.backup), begun.manifest, { sha256: begun.manifestSha256 })
+  await writeManifest(cp, running.backup, target, { bytes: begun.manifest, sha256: begun.manifestSha256 })
   return begun.manifestSha256
+}
+
+/**
+ * A control plane may sleep before the write, and another one fail the backup meanwhile and take the manifest out of the store: what then
+ * still arrives goes again. The catalog is told first, so that it goes also when this one dies here.
+ */
+async function writeManifest(
+  cp: ControlPlane,
+  backup: BackupPlaceRef,
+  target: StorageTarget,
+  manifest: { readonly bytes: Buffer; readonly sha256: Buffer },
+): Promise<void> {
+  await target.put(manifestKey(backup), manifest.bytes, { sha256: manifest.sha256 })
+  const { status } = await getBackup(cp.catalog.db, backup.id)
+  if (status === 'running' || status === 'good') return
+  await withdrawAgain(cp.catalog.db, backup.id)
+  await removeProven(target, manifestKey(backup))
+  throw new HoldfastError('attempt_fenced', `backup ${backup.id} was given up while its manifest was being written`)
 }
 
 function parseFacts(bytes: Uint8Array): SignedFacts {
@@ -160,5 +180,5 @@ export async function resumeCommit(cp: ControlPlane, job: { id: string; backupId
   const stored = await manifestOf(cp.catalog.db, backup.id)
   if (!stored) throw new HoldfastError('internal', `job ${job.id} is committing without a manifest`)
   const target = await cp.target(backup.target)
-  await target.put(manifestKey(backup), stored.bytes, { sha256: stored.sha256 })
+  await writeManifest(cp, backup, target, stored)
 }

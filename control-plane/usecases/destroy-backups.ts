@@ -1,6 +1,6 @@
 import { asHoldfastError, HoldfastError } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
-import { backupFolder, manifestKey, objectKey } from '../../shared/manifest/layout.ts'
+import { type BackupPlaceRef, backupFolder, manifestKey, objectKey } from '../../shared/manifest/layout.ts'
 import type { StorageTarget } from '../../shared/storage/target.ts'
 import { appendAudit } from '../catalog/audit.ts'
 import type { BackupRow } from '../catalog/backups.ts'
@@ -49,11 +49,7 @@ async function destroy(deps: DestroyDeps, backup: BackupRow, now: Date, signal?:
   const { db } = deps.catalog
   const places = await Promise.all((await targetsOf(db, backup.id)).map((name) => deps.target(name)))
   const ledger = (await objectsOf(db, backup.id)).map((object) => objectKey(backup, object.name))
-  const keysFolder = objectKey(backup, 'keys/')
-  for (const target of places) {
-    const keys = [...ledger.filter((key) => key.startsWith(keysFolder)), ...(await listed(target, keysFolder, signal))]
-    for (const key of new Set(keys)) await removeProven(target, key, signal)
-  }
+  for (const target of places) await removeKeys(target, backup, ledger, signal)
   await recordKeysDestroyed(db, backup.id, now)
   for (const target of places) {
     await removeProven(target, manifestKey(backup), signal)
@@ -72,13 +68,25 @@ async function destroy(deps: DestroyDeps, backup: BackupRow, now: Date, signal?:
   })
 }
 
+/** `ledger`: keys of all objects that were asked for, since a listing may lag. Proven by `head`. */
+export async function removeKeys(
+  target: StorageTarget,
+  backup: BackupPlaceRef,
+  ledger: readonly string[],
+  signal?: AbortSignal,
+): Promise<void> {
+  const folder = objectKey(backup, 'keys/')
+  const keys = [...ledger.filter((key) => key.startsWith(folder)), ...(await listed(target, folder, signal))]
+  for (const key of new Set(keys)) await removeProven(target, key, signal)
+}
+
 async function listed(target: StorageTarget, prefix: string, signal?: AbortSignal): Promise<string[]> {
   const keys: string[] = []
   for await (const { key } of target.list(prefix, signal)) keys.push(key)
   return keys
 }
 
-async function removeProven(target: StorageTarget, key: string, signal?: AbortSignal): Promise<void> {
+export async function removeProven(target: StorageTarget, key: string, signal?: AbortSignal): Promise<void> {
   await target.remove(key, signal)
   if ((await target.head(key, signal)) === null) return
   throw new HoldfastError('target_refused', `object ${key} is still on target ${target.name} after its removal`, {

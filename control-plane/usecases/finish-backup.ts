@@ -35,6 +35,8 @@ export async function finishBackup(cp: ControlPlane, job: Pick<JobRow, 'id' | 'a
     const reason = { code: failure.code, message: `validation failed: ${failure.message}`, hint: failure.hint }
     await finishAttempt(cp.catalog.db, ref, { outcome: 'failed', error: reason, retryable: false }, cp.clock.now())
   }
+  // the next of the agent's jobs; the manifest that has to go when it failed
+  cp.wake()
   cp.finished(await getJob(cp.catalog.db, job.id))
 }
 

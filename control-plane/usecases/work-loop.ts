@@ -12,9 +12,12 @@ import type { AgentSessions } from './handle-session.ts'
 import { leaseEnd } from './receive-report.ts'
 import { recordValidation } from './record-verification.ts'
 import { validateBackup } from './validate-backup.ts'
+import { withdrawManifests } from './withdraw-manifests.ts'
 
 /** Notifications only make a round earlier: the poll decides. */
 const POLL_MS = 2000
+/** After a store refused, or could not be reached. */
+const WITHDRAW_AGAIN_MS = 30_000
 
 /**
  * The rounds of one control plane: leases renewed and expired, cancels passed on, due jobs given out, commits that another one left behind
@@ -31,6 +34,8 @@ export class WorkLoop {
   /** Since when every lease could have been renewed, had its agent been there. */
   #sightedMs: number
   #running: Promise<void> = Promise.resolve()
+  #withdrawing: Promise<void> | null = null
+  #withdrawNotBeforeMs = 0
 
   constructor(cp: ControlPlane, sessions: AgentSessions, held: () => readonly Session[]) {
     this.#cp = cp
@@ -53,7 +58,7 @@ export class WorkLoop {
     this.#stop.abort(new Error('the control plane is stopping'))
     this.wake()
     await this.#running
-    await Promise.all(this.#background.values())
+    await Promise.all([...this.#background.values(), this.#withdrawing])
   }
 
   /** Validates what was just committed, beside the rounds. */
@@ -64,7 +69,15 @@ export class WorkLoop {
   async #run(): Promise<void> {
     while (!this.#stop.signal.aborted) {
       this.#woken = false
-      for (const step of [this.#renew, this.#cancel, this.#expire, this.#takeOver, this.#validate, this.#dispatch]) {
+      for (const step of [
+        this.#renew,
+        this.#cancel,
+        this.#expire,
+        this.#takeOver,
+        this.#validate,
+        this.#withdraw,
+        this.#dispatch,
+      ]) {
         await this.#guarded(step)
       }
       await this.#rest()
@@ -141,6 +154,22 @@ export class WorkLoop {
       const { code, message, hint, retry } = asHoldfastError(error)
       await finishAttempt(catalog.db, ref, { outcome: 'failed', error: { code, message, hint }, retryable: retry }, clock.now())
     }
+  }
+
+  /** Beside the rounds: a store that hangs must not keep jobs waiting. */
+  async #withdraw(): Promise<void> {
+    const { clock, log } = this.#cp
+    if (this.#withdrawing || clock.monotonicMs() < this.#withdrawNotBeforeMs) return
+    this.#withdrawing = withdrawManifests(this.#cp, clock.now(), this.#stop.signal)
+      .catch((error: unknown) => {
+        if (!this.#stop.signal.aborted)
+          log.error({ err: asHoldfastError(error) }, 'manifests of failed backups could not be removed')
+        return false
+      })
+      .then((done) => {
+        if (!done) this.#withdrawNotBeforeMs = clock.monotonicMs() + WITHDRAW_AGAIN_MS
+        this.#withdrawing = null
+      })
   }
 
   async #dispatch(): Promise<void> {

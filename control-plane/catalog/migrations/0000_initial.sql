@@ -36,6 +36,7 @@ CREATE TABLE "backups" (
 	"pinned_at" timestamp with time zone,
 	"pinned_by" text,
 	"retired_at" timestamp with time zone,
+	"withdrawn_at" timestamp with time zone,
 	"removal_reason" text,
 	"tombstoned_at" timestamp with time zone,
 	"keys_destroyed_at" timestamp with time zone,
@@ -324,6 +325,7 @@ CREATE INDEX "backup_leans_base" ON "backup_leans" USING btree ("base_id");--> s
 CREATE UNIQUE INDEX "backups_sequence" ON "backups" USING btree ("source_id","sequence") WHERE sequence is not null;--> statement-breakpoint
 CREATE INDEX "backups_source" ON "backups" USING btree ("source_id","created_at");--> statement-breakpoint
 CREATE INDEX "backups_created" ON "backups" USING btree ("created_at");--> statement-breakpoint
+CREATE INDEX "backups_to_withdraw" ON "backups" USING btree ("created_at") WHERE status = 'failed' and manifest_sha256 is not null and withdrawn_at is null;--> statement-breakpoint
 CREATE UNIQUE INDEX "agents_name_in_use" ON "agents" USING btree ("name") WHERE state in ('active', 'suspended');--> statement-breakpoint
 CREATE UNIQUE INDEX "certificates_generation" ON "certificates" USING btree ("agent_id","generation");--> statement-breakpoint
 CREATE INDEX "sessions_open" ON "sessions" USING btree ("instance_id") WHERE ended_at is null;--> statement-breakpoint

@@ -47,6 +47,8 @@ export const backups = pgTable(
      * let go of it. Gone once nothing leans on it.
      */
     retiredAt: instant('retired_at'),
+    /** It failed after its commit had begun, and its manifest and keys were taken out of the targets. */
+    withdrawnAt: instant('withdrawn_at'),
     removalReason: text('removal_reason'),
     /** Removal: decided, then keys gone, then everything gone. */
     tombstonedAt: instant('tombstoned_at'),
@@ -58,6 +60,9 @@ export const backups = pgTable(
     uniqueIndex('backups_sequence').on(t.sourceId, t.sequence).where(sql`sequence is not null`),
     index('backups_source').on(t.sourceId, t.createdAt),
     index('backups_created').on(t.createdAt),
+    index('backups_to_withdraw')
+      .on(t.createdAt)
+      .where(sql`status = 'failed' and manifest_sha256 is not null and withdrawn_at is null`),
   ],
 )
 
