@@ -5,6 +5,7 @@ import { syncFolder, writeDurably } from '../../shared/durable-file.ts'
 import { HoldfastError } from '../../shared/errors.ts'
 import { JobCommand, JobResult } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
 import { JOB_ID } from '../../shared/ids.ts'
+import { readJson } from '../../shared/json.ts'
 import type { EarlierAttempt, StoredPack } from '../../shared/repository/repository.ts'
 import { Secret } from '../../shared/secret.ts'
 
@@ -62,10 +63,11 @@ export class Journal {
     for (const name of await readdir(folder)) {
       if (!name.endsWith('.json')) continue
       const file = path.join(folder, name)
-      const parsed = recordSchema.safeParse(parseJson(await readFile(file, 'utf8')))
+      const parsed = readJson(await readFile(file, 'utf8'), recordSchema)
       if (!parsed.success) {
         throw new HoldfastError('internal', `journal file ${file} is damaged`, {
           hint: 'Move the file away to start without it; the control plane will then declare that job lost.',
+          cause: parsed.error,
         })
       }
       journal.#records.set(parsed.data.job_id, parsed.data)
@@ -218,7 +220,7 @@ async function readPacks(file: string): Promise<Array<{ attempt: number; pack: S
   if (!handle) return []
   const packs: Array<{ attempt: number; pack: StoredPack }> = []
   for await (const line of handle.readLines()) {
-    const parsed = packSchema.safeParse(parseJson(line))
+    const parsed = readJson(line, packSchema)
     if (!parsed.success) break
     const { attempt, name, size, sha256, chunks } = parsed.data
     packs.push({
@@ -230,13 +232,3 @@ async function readPacks(file: string): Promise<Array<{ attempt: number; pack: S
 }
 
 const secretBytes = (text: string): Secret<Buffer> => new Secret(Buffer.from(text, 'base64'))
-
-/** Undefined for what is not JSON: the schema then says so. */
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined
-    throw error
-  }
-}

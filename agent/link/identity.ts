@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { syncFolder, writeDurably } from '../../shared/durable-file.ts'
 import { HoldfastError } from '../../shared/errors.ts'
 import { NAME } from '../../shared/ids.ts'
+import { readJson } from '../../shared/json.ts'
 import { Secret } from '../../shared/secret.ts'
 import { newKeyPair } from '../../shared/x509/authority.ts'
 import { readChain } from '../../shared/x509/read.ts'
@@ -70,7 +71,7 @@ const nextFile = (home: string) => path.join(folderOf(home), 'next.json')
 
 /** Null when this home was never enrolled. */
 export async function readIdentity(home: string): Promise<AgentIdentity | null> {
-  const found = await readJson(identityFile(home), fileSchema)
+  const found = await readIdentityFile(identityFile(home), fileSchema)
   if (!found) return null
   const leaf = readChain(found.chain)?.[0]
   const privateKey = createPrivateKey(found.private_key)
@@ -148,7 +149,7 @@ export interface PendingKey {
 
 /** The key for a request with this purpose: the same one until its answer is stored. On disk before it is returned. */
 export async function pendingKey(home: string, purpose: string, newAge?: () => Promise<Secret>): Promise<PendingKey> {
-  const found = await readJson(nextFile(home), nextSchema)
+  const found = await readIdentityFile(nextFile(home), nextSchema)
   if (found?.purpose === purpose) {
     const privateKey = createPrivateKey(found.private_key)
     const ageIdentity = found.age_identity === undefined ? undefined : new Secret(found.age_identity)
@@ -175,29 +176,21 @@ async function makeFolder(home: string): Promise<void> {
   await syncFolder(home)
 }
 
-async function readJson<T>(file: string, schema: z.ZodType<T>): Promise<T | null> {
+async function readIdentityFile<T>(file: string, schema: z.ZodType<T>): Promise<T | null> {
   const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return null
     throw error
   })
   if (text === null) return null
-  const parsed = schema.safeParse(json(text))
+  const parsed = readJson(text, schema)
   if (parsed.success) return parsed.data
-  throw damaged(file)
+  throw damaged(file, parsed.error)
 }
 
-function json(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    // refused by the schema like any other wrong content
-    return undefined
-  }
-}
-
-const damaged = (file: string) =>
+const damaged = (file: string, cause?: unknown) =>
   new HoldfastError('invalid_config', `${file} is damaged`, {
     hint: 'Enrol the host again with `holdfast agents invite --replace`; its sources and backups stay.',
+    cause,
   })
 
 const pemOf = (key: KeyObject): string => key.export({ type: 'pkcs8', format: 'pem' }) as string

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { z } from 'zod'
 import { HoldfastError } from '../../shared/errors.ts'
+import { readJson } from '../../shared/json.ts'
 import { Secret } from '../../shared/secret.ts'
 import type { Io } from './io.ts'
 
@@ -50,20 +51,12 @@ async function ownServer(home: string): Promise<string | null> {
   const file = path.join(home, SERVER_FILE)
   const text = await readIfThere(file)
   if (text === null) return null
-  const parsed = serverFileSchema.safeParse(json(text))
+  const parsed = readJson(text, serverFileSchema)
   if (parsed.success) return parsed.data.url.replace(/\/+$/, '')
   throw new HoldfastError('invalid_config', `${file} does not name a server`, {
     hint: 'Start the server again, which writes it, or give --url.',
+    cause: parsed.error,
   })
-}
-
-function json(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    // refused by the schema like any other wrong content
-    return undefined
-  }
 }
 
 async function readIfThere(file: string): Promise<string | null> {

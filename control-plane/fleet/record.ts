@@ -3,6 +3,7 @@ import path from 'node:path'
 import { z } from 'zod'
 import { writeDurably } from '../../shared/durable-file.ts'
 import { HoldfastError } from '../../shared/errors.ts'
+import { readJson } from '../../shared/json.ts'
 import { FLEET_OBJECT } from '../../shared/manifest/layout.ts'
 import type { StorageTarget } from '../../shared/storage/target.ts'
 import type { FleetKeyRow } from '../catalog/identity-fleet.ts'
@@ -63,10 +64,11 @@ export function recordText(record: FleetRecord): string {
 
 /** Untrusted text, from a file or a bucket. */
 export function parseRecord(text: string, where: string): FleetRecord {
-  const parsed = recordSchema.safeParse(text.length <= MAX_BYTES ? json(text) : undefined)
+  const parsed = readJson(text.length <= MAX_BYTES ? text : '', recordSchema)
   if (!parsed.success) {
     throw new HoldfastError('object_damaged', `${where} cannot be read as the fleet's sealed keys`, {
       hint: `Take ${KEYS_OBJECT} from another target, or ${FILE} from another control plane.`,
+      cause: parsed.error,
     })
   }
   const { data } = parsed
@@ -81,15 +83,6 @@ export function parseRecord(text: string, where: string): FleetRecord {
       recoveryPart: key.recovery,
       createdAt: new Date(key.created_at),
     })),
-  }
-}
-
-function json(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    // refused by the schema like any other wrong content
-    return undefined
   }
 }
 

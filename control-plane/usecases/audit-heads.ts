@@ -1,4 +1,5 @@
 import { createPublicKey } from 'node:crypto'
+import { readJson } from '../../shared/json.ts'
 import { signedHead } from '../catalog/audit.ts'
 import { isOurHead, type SignedHead, signedHeadSchema } from '../domain/audit-chain.ts'
 import type { ControlPlane } from './control-plane.ts'
@@ -35,18 +36,9 @@ export async function publishedAuditHeads(cp: Heads): Promise<SignedHead[]> {
   const fleet = { fleetId: cp.fleet.id, verifyingKey: createPublicKey(cp.fleet.signer) }
   const heads: SignedHead[] = []
   for (const key of keys.slice(-MAX_HEADS)) {
-    const parsed = signedHeadSchema.safeParse(parseJson((await target.get(key)).toString('utf8')))
+    const parsed = readJson(await target.get(key), signedHeadSchema)
     if (parsed.success && isOurHead(parsed.data, fleet)) heads.push(parsed.data)
     else cp.log.warn({ object: key }, 'an audit head in the bucket is not the fleet’s')
   }
   return heads
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined
-    throw error
-  }
 }

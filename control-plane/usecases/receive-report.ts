@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { isHoldfastError } from '../../shared/errors.ts'
 import { JobOutcome, type JobProgress, type JobResult, Severity } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
+import { readJson } from '../../shared/json.ts'
 import { backupDetailSchema, restoreDetailSchema, testRestoreDetailSchema, verifyDetailSchema } from '../../shared/results.ts'
 import {
   type AttemptRef,
@@ -145,7 +146,7 @@ async function applyResult(cp: ControlPlane, ref: AttemptRef, job: JobRow, resul
 function parseDetail(job: JobRow, result: JobResult): { detail?: Record<string, unknown> } | 'malformed' {
   if (result.detailJson === '') return {}
   const schema = DETAILS[job.kind] ?? z.record(z.string(), z.unknown())
-  const parsed = schema.safeParse(parseJson(result.detailJson))
+  const parsed = readJson(result.detailJson, schema)
   if (parsed.success) return { detail: parsed.data as Record<string, unknown> }
   return 'malformed'
 }
@@ -161,15 +162,6 @@ const DETAILS: Readonly<Partial<Record<JobRow['kind'], z.ZodType>>> = {
   restore: restoreDetailSchema,
   verify: verifyDetailSchema,
   'test-restore': testRestoreDetailSchema,
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined
-    throw error
-  }
 }
 
 function progressOf(progress: JobProgress): Record<string, unknown> {

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { HoldfastError } from '../errors.ts'
+import { readJson } from '../json.ts'
 import { canonicalBytes } from './canonical.ts'
 import { FLEET_OBJECT } from './layout.ts'
 import { parseVerifyingKey } from './verifying-key.ts'
@@ -20,22 +21,14 @@ export function writeFleetObject(fleet: { fleetId: string; verifyingKey: string 
 }
 
 export function readFleetObject(bytes: Buffer): FleetObject {
-  const parsed = bytes.length > MAX_BYTES ? undefined : fleetObjectSchema.safeParse(json(bytes))
+  const parsed = bytes.length > MAX_BYTES ? undefined : readJson(bytes, fleetObjectSchema)
   if (!parsed?.success) {
     throw new HoldfastError('format_unknown', `${FLEET_OBJECT} is not one of this format`, {
       hint: 'Check that the target is a Holdfast repository, and that this program is not older than it.',
       context: { key: FLEET_OBJECT },
+      cause: parsed?.error,
     })
   }
   parseVerifyingKey(parsed.data.verifying_key)
   return parsed.data
-}
-
-function json(bytes: Buffer): unknown {
-  try {
-    return JSON.parse(bytes.toString('utf8'))
-  } catch {
-    // refused by the schema
-    return undefined
-  }
 }

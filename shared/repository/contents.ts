@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
 import { HoldfastError } from '../errors.ts'
+import { readJson } from '../json.ts'
 import { type BackupPlaceRef, contentsName, objectKey } from '../manifest/layout.ts'
 import { fingerprintSchema } from '../results.ts'
 import { ByteReader } from './bytes.ts'
 import { compressNow, decompressNow } from './compressor.ts'
 import { CONTENTS_MAGIC, contentsKey, damaged, LIMITS, padme, placeOf, SALT_BYTES, TAG_BYTES } from './format.ts'
-import { parseJson } from './keys.ts'
 import { seal, unseal } from './sealer.ts'
 
 /** The object `contents` and the rows of artifact pages (FORMAT.md section 8). */
@@ -87,7 +87,7 @@ export function openContents(object: Buffer, backup: BackupPlaceRef, attempt: nu
   const jsonLength = inner.u32()
   if (jsonLength > LIMITS.head) throw fail('it is too large')
   const json = decompressNow(inner.take(frameLength), jsonLength, fail)
-  const contents = contentsSchema.safeParse(parseJson(json))
+  const contents = readJson(json, contentsSchema)
   if (!contents.success) throw fail('it is of another shape', contents.error)
   const { host, source, id } = contents.data
   if (placeOf({ host, source, id }) !== placeOf(backup)) throw fail('it is of another backup')

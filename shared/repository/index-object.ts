@@ -1,10 +1,11 @@
 import { z } from 'zod'
+import { readJson } from '../json.ts'
 import { type BackupPlaceRef, indexName, objectKey } from '../manifest/layout.ts'
 import type { Secret } from '../secret.ts'
 import { ByteReader } from './bytes.ts'
 import { requireSize } from './contents.ts'
 import { damaged, INDEX_MAGIC, LIMITS, padme, placeOf } from './format.ts'
-import { openSealed, parseJson, sealToRecipients } from './keys.ts'
+import { openSealed, sealToRecipients } from './keys.ts'
 
 /** The object `index` (FORMAT.md section 10). */
 
@@ -46,7 +47,7 @@ export async function openIndex(
   const plain = await openSealed(object, identities, key, LIMITS.head)
   const reader = new ByteReader(plain, fail)
   if (!reader.take(INDEX_MAGIC.length).equals(INDEX_MAGIC)) throw fail('it is no index')
-  const index = indexSchema.safeParse(parseJson(reader.take(reader.u32())))
+  const index = readJson(reader.take(reader.u32()), indexSchema)
   if (!index.success) throw fail('it is of another shape', index.error)
   const { host, source, id } = index.data
   if (placeOf({ host, source, id }) !== placeOf(backup)) throw fail('it is of another backup')

@@ -1,6 +1,7 @@
 import { Decrypter, Encrypter } from 'age-encryption'
 import { z } from 'zod'
 import { HoldfastError, isHoldfastError } from '../errors.ts'
+import { readJson } from '../json.ts'
 import type { BackupPlaceRef } from '../manifest/layout.ts'
 import { Secret } from '../secret.ts'
 import { damaged, LIMITS, placeOf } from './format.ts'
@@ -48,7 +49,7 @@ export async function sealDataKeys(
 /** `identities`: age identities (AGE-SECRET-KEY-1...). Throws `key_missing` when none of them is a recipient, `object_damaged` for the rest. */
 export async function openDataKeys(file: Buffer, identities: readonly Secret[], objectKey = 'keys'): Promise<OpenedKeys> {
   const plain = await openSealed(file, identities, objectKey, LIMITS.keyFile)
-  const payload = payloadSchema.safeParse(parseJson(plain))
+  const payload = readJson(plain, payloadSchema)
   if (!payload.success) throw damaged(objectKey, 'it holds no data keys', payload.error)
   const { host, source, id, keys } = payload.data
   return {
@@ -100,15 +101,6 @@ export async function openSealed(file: Buffer, identities: readonly Secret[], ob
     }
     if (isHoldfastError(cause)) throw cause
     throw damaged(objectKey, 'it does not open', cause)
-  }
-}
-
-export function parseJson(bytes: Buffer): unknown {
-  try {
-    return JSON.parse(bytes.toString('utf8'))
-  } catch {
-    // the caller's schema refuses undefined, with the object's name
-    return undefined
   }
 }
 

@@ -1,4 +1,5 @@
 import { HoldfastError } from '../errors.ts'
+import { readJson } from '../json.ts'
 import { manifestSha256 } from '../manifest/canonical.ts'
 import { contentsName, objectKey } from '../manifest/layout.ts'
 import { BlockSource, fetchObject, type Origin, originOf } from './block-source.ts'
@@ -7,7 +8,6 @@ import { ByteCache } from './byte-cache.ts'
 import { ByteReader } from './bytes.ts'
 import { type ArtifactRow, artifactRowSchema, type Contents, openContents } from './contents.ts'
 import { damaged, LIMITS, MIB, PAGE, sha256 } from './format.ts'
-import { parseJson } from './keys.ts'
 import type { ReaderOptions } from './repository.ts'
 
 /** A backup whose contents are open: what reading, verifying and sampling share. */
@@ -79,7 +79,7 @@ export class OpenedContents {
       const reader = new ByteReader(bytes, fail, 1)
       const rows = new Map<string, ArtifactRow>()
       while (reader.left > 0) {
-        const row = artifactRowSchema.safeParse(parseJson(reader.sized(LIMITS.artifactRow)))
+        const row = readJson(reader.sized(LIMITS.artifactRow), artifactRowSchema)
         if (!row.success || rows.has(row.data.name)) throw fail('an artifact is of another shape, or there twice')
         rows.set(row.data.name, row.data)
       }

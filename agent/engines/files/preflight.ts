@@ -6,6 +6,7 @@ import type { BackupPlan, RestorePlan, Run } from '../engine.ts'
 import { openTree, TREE } from './backup.ts'
 import type { FilesConfig } from './config.ts'
 import { fileError } from './errors.ts'
+import { hasCode } from './posix.ts'
 import { printable } from './report.ts'
 import { Parts } from './select.ts'
 import { findTarget, mountsWithin, type Target } from './target.ts'
@@ -81,6 +82,8 @@ export async function preview(plan: RestorePlan<FilesConfig>, source: BackupSour
   try {
     for await (const entry of source.openTree(TREE, look)) throw new Error(`entry ${entry.path} was not asked for`)
     run.signal.throwIfAborted()
+  } catch (error) {
+    throw fileError(error, target.path)
   } finally {
     live?.close()
   }
@@ -95,13 +98,15 @@ export async function preview(plan: RestorePlan<FilesConfig>, source: BackupSour
   return { creates: [], replaces, bytes: seen.bytes, findings }
 }
 
+/** What cannot be looked at is an error: a preview that leaves out what a restore replaces is worse than none. */
 function isThere(look: () => unknown): boolean {
   try {
     look()
     return true
-  } catch {
+  } catch (error) {
     // absent, or beneath something that is no folder: nothing to replace either way
-    return false
+    if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) return false
+    throw error
   }
 }
 

@@ -171,6 +171,20 @@ describe('chosen parts', () => {
     expect(replaces.map(({ what }) => what)).toEqual(['"two/other"', '"two/second"', '"two/third"'])
     expect(creates).toEqual([])
   })
+
+  test('preview leaves out nothing that it could not look at', async () => {
+    const long = 'x'.repeat(300)
+    const plan = {
+      action: 'restore',
+      config: shop.config(),
+      targetName: null,
+      parts: [long],
+      mapping: {},
+      overwrite: true,
+    } as const
+    const looking = withRun((run) => filesEngine.preview(plan, forged([long, { content: 'x' }]), run))
+    expect(await failureOf(looking)).toMatchObject({ code: 'invalid_name', message: expect.stringContaining('too long') })
+  })
 })
 
 describe('what a killed restore left', () => {

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { ArtifactInfo, ArtifactMeta, BackupSource, Chunking } from '../../../shared/artifacts.ts'
 import { HoldfastError } from '../../../shared/errors.ts'
+import { readJson } from '../../../shared/json.ts'
 
 /**
  * The artifacts of a backup, by the fact `kind`. The format of each is that of PostgreSQL's own tools, so that they can be
@@ -33,7 +34,7 @@ export const rowsFactsSchema = z.object({
   schema: name,
   table: name,
   columns: z.string().transform((text, context) => {
-    const parsed = z.array(name).max(1664).safeParse(jsonOf(text))
+    const parsed = readJson(text, z.array(name).max(1664))
     if (parsed.success) return parsed.data
     context.addIssue({ code: 'custom', message: 'is no list of columns' })
     return z.NEVER
@@ -108,9 +109,8 @@ export async function readLayout(source: BackupSource): Promise<Layout> {
   for (const needed of ['database', 'pre-data', 'post-data'] as const) {
     if (!kinds.has(needed)) throw invalid(`has no artifact ${needed}`)
   }
-  const text = (await collect(source.openStream('database'), 16 * 1024 * 1024)).toString('utf8')
-  const parsed = databaseSchema.safeParse(jsonOf(text))
-  if (!parsed.success) throw invalid('does not describe its database')
+  const parsed = readJson(await collect(source.openStream('database'), 16 * 1024 * 1024), databaseSchema)
+  if (!parsed.success) throw invalid('does not describe its database', parsed.error)
   return { database: parsed.data, rows, kinds, bytes }
 }
 
@@ -127,9 +127,10 @@ export async function collect(stream: AsyncIterable<Buffer>, limit: number): Pro
   return Buffer.concat(pieces)
 }
 
-export function invalid(what: string): HoldfastError {
+export function invalid(what: string, cause?: unknown): HoldfastError {
   return new HoldfastError('backup_invalid', `the backup ${what}`, {
     hint: 'It was made by another engine or version, or tampered with: verify it, and restore another one.',
+    cause,
   })
 }
 
@@ -141,14 +142,7 @@ function kindOf(info: ArtifactInfo): Kind {
 
 function rowsArtifact(info: ArtifactInfo): RowsArtifact {
   const facts = rowsFactsSchema.safeParse(info.facts)
-  if (!facts.success || info.part === undefined) throw invalid(`does not say what ${JSON.stringify(info.name.slice(0, 200))} is`)
+  if (!facts.success || info.part === undefined)
+    throw invalid(`does not say what ${JSON.stringify(info.name.slice(0, 200))} is`, facts.error)
   return { ...facts.data, artifact: info.name, part: info.part, bytes: info.bytes }
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
 }

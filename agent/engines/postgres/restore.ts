@@ -1,5 +1,6 @@
 import type { BackupSource } from '../../../shared/artifacts.ts'
 import { HoldfastError } from '../../../shared/errors.ts'
+import { readJson } from '../../../shared/json.ts'
 import type { RestorePlan, Run } from '../engine.ts'
 import { type Address, addressOf } from './address.ts'
 import { invalid, type Layout, readLayout } from './artifacts.ts'
@@ -183,14 +184,8 @@ function compareRows(counts: ReadonlyMap<string, number>, rows: Layout['rows'], 
 async function restoreSequences(session: Session, closure: Closure | null, source: BackupSource): Promise<void> {
   let batch: SequenceState[] = []
   for await (const line of linesOf(source.openStream('sequences'))) {
-    let parsed: unknown
-    try {
-      parsed = JSON.parse(line)
-    } catch {
-      throw invalid('has a line in sequences that cannot be read')
-    }
-    const state = sequenceSchema.safeParse(parsed)
-    if (!state.success) throw invalid('has a sequence that cannot be read')
+    const state = readJson(line, sequenceSchema)
+    if (!state.success) throw invalid('has a sequence that cannot be read', state.error)
     if (closure === null || closure.relations.has(relationKey(state.data.schema, state.data.name))) batch.push(state.data)
     if (batch.length < 1000) continue
     await writeSequences(session, batch)

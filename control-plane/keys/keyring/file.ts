@@ -3,6 +3,7 @@ import { lstat, open } from 'node:fs/promises'
 import { z } from 'zod'
 import { createDurably, writeDurably } from '../../../shared/durable-file.ts'
 import { HoldfastError } from '../../../shared/errors.ts'
+import { readJson } from '../../../shared/json.ts'
 
 const keyringSchema = z.strictObject({
   format: z.literal(1),
@@ -15,10 +16,11 @@ export type KeyringFile = z.infer<typeof keyringSchema>
 export async function readKeyringFile(path: string): Promise<KeyringFile | null> {
   const text = await readOwnFile(path)
   if (text === null) return null
-  const parsed = keyringSchema.safeParse(json(text))
+  const parsed = readJson(text, keyringSchema)
   if (parsed.success && parsed.data.keys.some((key) => key.id === parsed.data.current)) return parsed.data
   throw new HoldfastError('key_missing', `keyring ${path} cannot be read as a keyring`, {
     hint: 'Put the file back from your copy, or recover the keys with a recovery identity.',
+    cause: parsed.success ? undefined : parsed.error,
   })
 }
 
@@ -46,13 +48,4 @@ export async function writeKeyringFile(path: string, file: KeyringFile, how: 'cr
   const text = `${JSON.stringify(file, null, 2)}\n`
   if (how === 'create') await createDurably(path, text)
   else await writeDurably(path, text)
-}
-
-function json(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    // the schema refuses undefined with the same message as any other wrong content
-    return undefined
-  }
 }
