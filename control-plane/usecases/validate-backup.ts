@@ -1,7 +1,7 @@
-import pLimit from 'p-limit'
 import { asHoldfastError, isHoldfastError } from '../../shared/errors.ts'
 import { manifestKey, objectKey } from '../../shared/manifest/layout.ts'
 import type { Manifest } from '../../shared/manifest/manifest.ts'
+import { validateObjects } from '../../shared/manifest/validate-objects.ts'
 import { verifyManifest } from '../../shared/manifest/verify.ts'
 import { openDataKeys } from '../../shared/repository/keys.ts'
 import { openReader } from '../../shared/repository/reader.ts'
@@ -17,8 +17,6 @@ export interface Validation {
   readonly details: Array<{ code: string; object?: string; message: string }>
 }
 
-/** Looks at the store at once. */
-const HEADS_AT_ONCE = 16
 /** Blocks opened, own and leaned-on ones each. */
 const SAMPLE_BLOCKS = 8
 /** At most so many details: a lost bucket has as many errors as it had objects. */
@@ -31,14 +29,20 @@ const MAX_DETAILS = 200
 export async function validateBackup(cp: ControlPlane, backup: BackupRow, signal: AbortSignal): Promise<Validation> {
   const check = new Check()
   const target = await cp.target(backup.target)
-  const manifests = new Map<string, Manifest>()
-  for (const ref of [backup, ...(await closure(cp.catalog.db, backup.id))]) {
-    const manifest = await checkManifest(cp, target, ref, check)
-    if (manifest) manifests.set(ref.id, manifest)
+  const manifest = await checkManifest(cp, target, backup, check)
+  if (!manifest) {
+    check.add('object_missing', manifestKey(backup), `backup ${backup.id} was never committed`)
+    return check.result()
   }
-  await checkObjects(target, manifests, check, signal)
+  const leansOn = new Map<string, Manifest>()
+  for (const ref of await closure(cp.catalog.db, backup.id)) {
+    const leaned = await checkManifest(cp, target, ref, check)
+    if (leaned) leansOn.set(ref.id, leaned)
+  }
+  const head = (key: string) => target.head(key, signal)
+  for (const { code, key, message } of await validateObjects(manifest, leansOn.values(), head)) check.add(code, key, message)
   // a sample of a backup that lacks objects would only say so again
-  if (check.empty) await checkSample(cp, target, { backup, manifests }, check, signal)
+  if (check.empty) await checkSample(cp, target, { manifest, leansOn }, check, signal)
   return check.result()
 }
 
@@ -74,10 +78,7 @@ class Check {
 async function checkManifest(cp: ControlPlane, target: StorageTarget, ref: BackupRef, check: Check): Promise<Manifest | null> {
   const key = manifestKey(ref)
   const recorded = await manifestOf(cp.catalog.db, ref.id)
-  if (!recorded) {
-    check.add('object_missing', key, `backup ${ref.id} was never committed`)
-    return null
-  }
+  if (!recorded) return null
   await check.collect(key, async () => {
     const stored = await target.get(key)
     if (!stored.equals(recorded.bytes)) check.add('manifest_forged', key, `${key} is not the manifest that was committed`)
@@ -85,40 +86,15 @@ async function checkManifest(cp: ControlPlane, target: StorageTarget, ref: Backu
   return verifyManifest(recorded.bytes, { verifyingKey: cp.fleet.verifyingKeyText }).manifest
 }
 
-async function checkObjects(
-  target: StorageTarget,
-  manifests: ReadonlyMap<string, Manifest>,
-  check: Check,
-  signal: AbortSignal,
-): Promise<void> {
-  const limit = pLimit(HEADS_AT_ONCE)
-  const looks = [...manifests.values()].flatMap(({ facts }) =>
-    facts.objects.map((object) =>
-      limit(async () => {
-        const key = objectKey(facts, object.name)
-        const head = await target.head(key, signal)
-        if (!head) check.add('object_missing', key, `${key} is not in the store`)
-        else if (head.size !== object.size)
-          check.add('object_damaged', key, `${key} has ${head.size} bytes instead of ${object.size}`)
-        else if (head.sha256 && head.sha256.toString('hex') !== object.sha256)
-          check.add('object_damaged', key, `${key} has another checksum`)
-      }),
-    ),
-  )
-  await Promise.all(looks)
-}
-
 async function checkSample(
   cp: ControlPlane,
   target: StorageTarget,
-  of: { backup: BackupRow; manifests: Map<string, Manifest> },
+  { manifest, leansOn }: { manifest: Manifest; leansOn: ReadonlyMap<string, Manifest> },
   check: Check,
   signal: AbortSignal,
 ): Promise<void> {
-  const manifest = of.manifests.get(of.backup.id)
-  if (!manifest) return
   const keys = new Map<string, Secret<Buffer>>()
-  for (const { facts } of of.manifests.values()) {
+  for (const { facts } of [manifest, ...leansOn.values()]) {
     for (const { name } of facts.keys) {
       const key = objectKey(facts, name)
       await check.collect(key, async () => {
@@ -127,10 +103,10 @@ async function checkSample(
       })
     }
   }
-  await check.collect(manifestKey(of.backup), async () => {
+  await check.collect(manifestKey(manifest.facts), async () => {
     const reader = await openReader({
       manifest,
-      leansOn: new Map([...of.manifests].filter(([id]) => id !== of.backup.id)),
+      leansOn,
       keys: (backupId, attempt) => keys.get(`${backupId} ${attempt}`),
       objects: { get: (key, range, abort) => target.get(key, { ...range, signal: abort }) },
       signal,
