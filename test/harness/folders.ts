@@ -3,6 +3,7 @@ import { chmod, chown, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import type { PlainUser } from './commands.ts'
+import { watchdog } from './watchdog.ts'
 
 const standing = new Set<string>()
 process.once('exit', () => {
@@ -11,7 +12,7 @@ process.once('exit', () => {
 
 export interface ThrowAwayFolder extends AsyncDisposable {
   readonly path: string
-  /** Removes it with all that is in it; the end of the process does so too. */
+  /** Removes it with all that is in it; the end of the process does so too, however it comes. */
   remove(): Promise<void>
 }
 
@@ -22,6 +23,7 @@ export interface ThrowAwayFolder extends AsyncDisposable {
 export async function throwAwayFolder(options: { owner?: PlainUser | undefined } = {}): Promise<ThrowAwayFolder> {
   const folder = await mkdtemp(path.join(tmpdir(), 'hf-'))
   standing.add(folder)
+  watchdog.addFolder(folder)
   if (options.owner) {
     await chown(folder, options.owner.uid, options.owner.gid)
     await chmod(folder, 0o700)
@@ -29,6 +31,7 @@ export async function throwAwayFolder(options: { owner?: PlainUser | undefined }
   const remove = async () => {
     await rm(folder, { recursive: true, force: true, maxRetries: 3 })
     standing.delete(folder)
+    watchdog.removeFolder(folder)
   }
   return { path: folder, remove, [Symbol.asyncDispose]: remove }
 }

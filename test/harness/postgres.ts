@@ -7,6 +7,7 @@ import { throwAwayFolder } from './folders.ts'
 import { freePort } from './ports.ts'
 import { type StartedProcess, startProcess } from './processes.ts'
 import { pypiWheel } from './pypi.ts'
+import { standing } from './standing.ts'
 
 export type PostgresMajor = 14 | 15 | 16 | 17 | 18
 
@@ -111,13 +112,28 @@ async function unpack(major: PostgresMajor): Promise<string> {
   return path.join(folder, 'bin')
 }
 
+export interface PostgresOptions {
+  readonly fsync?: boolean
+  readonly settings?: Readonly<Record<string, string>>
+}
+
 /** A throw-away cluster, or null where this machine cannot have that version. Durable only with `fsync`. */
-export async function startPostgres(
+export async function startPostgres(major: PostgresMajor, options: PostgresOptions = {}): Promise<PostgresServer | null> {
+  const tools = await postgresTools(major)
+  return tools === null ? null : startCluster(major, tools, options)
+}
+
+/** One that the tests of a file or a `describe` stand on. Null where it cannot be had. `options` are looked at when it is started. */
+export async function standingPostgres(
   major: PostgresMajor,
-  options: { fsync?: boolean; settings?: Readonly<Record<string, string>> } = {},
+  options: () => PostgresOptions | Promise<PostgresOptions> = () => ({}),
 ): Promise<PostgresServer | null> {
   const tools = await postgresTools(major)
   if (tools === null) return null
+  return standing(`postgresql ${major}`, async () => startCluster(major, tools, await options()))
+}
+
+async function startCluster(major: PostgresMajor, tools: string, options: PostgresOptions): Promise<PostgresServer> {
   const owner = plainUser()
   const folder = await throwAwayFolder({ owner })
   const dataFolder = path.join(folder.path, 'data')

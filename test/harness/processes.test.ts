@@ -1,7 +1,9 @@
-import { readdirSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { readFile, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { describe, expect, it, vi } from 'vitest'
+import { endNoted } from '../run/end-processes.ts'
 import { plainUser, runCommand, tryCommand } from './commands.ts'
 import { throwAwayFolder } from './folders.ts'
 import { freePort } from './ports.ts'
@@ -24,6 +26,31 @@ describe('startProcess', () => {
     expect(await listens(port)).toBe(false)
     expect(readdirSync(notes.path)).toEqual([])
     vi.unstubAllEnvs()
+  })
+
+  it('is made up for when the suite is killed: its servers end, its folders go, and the run is told of it', async () => {
+    await using notes = await throwAwayFolder()
+    const harness = (name: string) => JSON.stringify(fileURLToPath(new URL(name, import.meta.url)))
+    const suite = `
+      const { throwAwayFolder } = await import(${harness('./folders.ts')})
+      const { startProcess } = await import(${harness('./processes.ts')})
+      const stopped = await startProcess('sleep', ['600'])
+      await stopped.stop()
+      const folder = await throwAwayFolder()
+      const server = await startProcess('sleep', ['600'])
+      console.log(JSON.stringify({ pid: server.pid, folder: folder.path }))
+      setInterval(() => undefined, 1000)`
+    const killed = await startProcess(process.execPath, ['--input-type=module', '-e', suite], {
+      env: { HOLDFAST_TEST_PROCESSES: notes.path },
+      ready: (at) => at.stdout().includes('}'),
+    })
+    const { pid, folder } = JSON.parse(killed.stdout()) as { pid: number; folder: string }
+    expect([isRunning(pid), existsSync(folder)]).toEqual([true, true])
+    killed.kill('SIGKILL')
+    await waitFor('the server to end', () => !isRunning(pid))
+    await waitFor('the folder to go', () => !existsSync(folder))
+    expect(readdirSync(notes.path)).toEqual([`${pid}.left`])
+    expect(await endNoted(notes.path)).toBe(1)
   })
 
   it('fails with the output of a server that ends instead of becoming ready', async () => {

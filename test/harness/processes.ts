@@ -4,6 +4,7 @@ import { connect } from 'node:net'
 import path from 'node:path'
 import { type PlainUser, plainUser } from './commands.ts'
 import { waitFor } from './wait.ts'
+import { watchdog } from './watchdog.ts'
 
 export interface ProcessOptions {
   readonly cwd?: string
@@ -39,7 +40,10 @@ export interface StartedProcess extends AsyncDisposable {
 
 const KEPT_OUTPUT = 256 * 1024
 
-/** Starts a server in a process group of its own and waits until it is ready. End it with `stop()`, best in afterAll. */
+/**
+ * Starts a server in a process group of its own and waits until it is ready. End it with `stop()`, best in afterAll; the watchdog
+ * ends it when this process is killed.
+ */
 export async function startProcess(
   command: string,
   args: readonly string[],
@@ -171,6 +175,7 @@ function noteOf(pid: number | undefined): string | undefined {
 }
 
 function remember(pid: number | undefined): void {
+  if (pid !== undefined) watchdog.addGroup(pid)
   const note = noteOf(pid)
   if (note === undefined) return
   mkdirSync(path.dirname(note), { recursive: true })
@@ -178,6 +183,7 @@ function remember(pid: number | undefined): void {
 }
 
 function forget(pid: number | undefined): void {
+  if (pid !== undefined) watchdog.removeGroup(pid)
   const note = noteOf(pid)
   if (note !== undefined) rmSync(note, { force: true })
 }

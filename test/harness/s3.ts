@@ -8,6 +8,7 @@ import { throwAwayFolder } from './folders.ts'
 import { goModule, goModulePresent } from './go.ts'
 import { freePort } from './ports.ts'
 import { listens, startProcess } from './processes.ts'
+import { standing } from './standing.ts'
 
 const VERSITYGW = { module: 'github.com/versity/versitygw', version: 'v1.8.0', package: './cmd/versitygw' } as const
 
@@ -26,12 +27,26 @@ export interface S3Server extends AsyncDisposable {
 }
 
 /** A real S3 server (versitygw on a folder), or null where it cannot be had. */
-export function s3Server(): Promise<S3Server | null> {
-  return available('versitygw 1.8.0 (S3)', 'build', () => goModulePresent(VERSITYGW), startVersitygw)
+export async function s3Server(): Promise<S3Server | null> {
+  const program = await s3Program()
+  return program === null ? null : startVersitygw(program)
 }
 
-async function startVersitygw(): Promise<S3Server> {
-  const program = await goModule(VERSITYGW)
+/** One that the tests of a file or a `describe` stand on. Null where it cannot be had. */
+export async function standingS3(): Promise<S3Server | null> {
+  const program = await s3Program()
+  return program === null ? null : standing('the S3 server', () => startVersitygw(program))
+}
+
+const s3Program = () =>
+  available(
+    'versitygw 1.8.0 (S3)',
+    'build',
+    () => goModulePresent(VERSITYGW),
+    () => goModule(VERSITYGW),
+  )
+
+async function startVersitygw(program: string): Promise<S3Server> {
   const folder = await throwAwayFolder()
   for (const name of ['objects', 'versions', 'iam']) await mkdir(path.join(folder.path, name))
   const port = await freePort()

@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
-import path from 'node:path'
 import { tryCommand } from '../harness/commands.ts'
 
 /** Its descendants at this moment: from /proc, and from `ps` where there is none (a bare Linux has no `ps`). */
@@ -54,11 +53,13 @@ export async function endTree(pid: number): Promise<void> {
   for (const one of all) endNow(one)
 }
 
-/** Ends the process groups that startProcess noted in `folder` and nobody stopped. Gives how many there were. */
+/** Ends the process groups that startProcess noted in `folder` and nobody stopped. Gives how many there were, those that the watchdog ended included. */
 export async function endNoted(folder: string): Promise<number> {
   if (!existsSync(folder)) return 0
   let ended = 0
-  for (const name of await readdir(folder)) if (/^\d+$/.test(path.basename(name)) && endNow(-Number(name))) ended += 1
+  for (const name of await readdir(folder)) {
+    if (/^\d+\.left$/.test(name) || (/^\d+$/.test(name) && endNow(-Number(name)))) ended += 1
+  }
   return ended
 }
 

@@ -1,17 +1,16 @@
-import { afterAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { postgresEngine as engine } from '../../agent/engines/postgres/postgres.ts'
 import { configOf, restoreTo } from '../../agent/engines/postgres/testing/bench.ts'
 import { backupPlan, withRun } from '../../agent/engines/testing/plans.ts'
 import { TestFleet } from '../../shared/repository/testing/fleet.ts'
-import { startPostgres } from '../harness/postgres.ts'
+import { standingPostgres } from '../harness/postgres.ts'
 import { firstDifference, makeOddDatabase, stableDump } from '../harness/postgres-fixture.ts'
 
-const server = await startPostgres(18)
+const server = await standingPostgres(18)
 
 /** Through the real repository: named pipes read by its workers, chunks found again, rows given out in its own pieces. */
 describe.skipIf(server === null)('postgresql 18', () => {
   if (server === null) return
-  afterAll(() => server.stop())
 
   test('a full and an incremental come back out of the repository; unchanged rows are not stored again', async () => {
     const odd = await makeOddDatabase(server)

@@ -2,7 +2,7 @@ import { appendFile, mkdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { stringify } from 'yaml'
 import type { BackupView } from '../../control-plane/api/schemas/backups.ts'
 import { keysName, objectKey } from '../../shared/manifest/layout.ts'
@@ -10,9 +10,9 @@ import { openStore } from '../../shared/storage/registry.ts'
 import { available } from '../harness/cache.ts'
 import { runCommand, tryCommand } from '../harness/commands.ts'
 import { apt, onPath } from '../harness/debian.ts'
-import { type PostgresServer, startPostgres } from '../harness/postgres.ts'
+import { type PostgresServer, standingPostgres } from '../harness/postgres.ts'
 import { makeOddDatabase, samePostgres } from '../harness/postgres-fixture.ts'
-import { type StoreKind, startOnTwoStores } from '../harness/two-stores.ts'
+import { type StoreKind, standingOnTwoStores } from '../harness/two-stores.ts'
 
 /** The control plane is gone, and the hosts with it: the store, an age identity file and the verifying key are all that is left. */
 
@@ -26,8 +26,8 @@ const age = await available(
     return onPath('age')
   },
 )
-const server = await startPostgres(15)
-const stores = await startOnTwoStores()
+const server = await standingPostgres(15)
+const stores = await standingOnTwoStores()
 const { holdfast } = stores
 const at = (...names: string[]) => path.join(holdfast.folder.path, ...names)
 const KINDS: StoreKind[] = stores.s3 ? ['local', 's3'] : ['local']
@@ -64,10 +64,6 @@ beforeAll(async () => {
   // what age-keygen would have made of it: the identity and nothing else
   await writeFile(at('bare.key'), `${holdfast.recovery.identity}\n`, { mode: 0o600 })
 })
-afterAll(async () => {
-  await stores[Symbol.asyncDispose]()
-  await server?.stop()
-})
 
 const backUpAll = (names: string[], type: BackupView['type']): Promise<BackupView[]> =>
   Promise.all(names.map((name) => holdfast.operator.backUp(name, type)))
@@ -92,7 +88,7 @@ function notesOf(file: string): unknown[] {
   }
 }
 
-const storeOf = (kind: StoreKind): string => (kind === 's3' ? (stores.bucketUrl ?? '') : holdfast.storeFolder)
+const storeOf = (kind: StoreKind): string => (kind === 's3' ? stores.bucketUrl() : holdfast.storeFolder)
 
 /** The program as a person runs it, in an environment that knows nothing of Holdfast. */
 const recover = (kind: StoreKind, ...args: string[]) =>

@@ -1,24 +1,24 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import type { BackupView } from '../../control-plane/api/schemas/backups.ts'
 import type { BackupDetail } from '../../shared/results.ts'
 import type { Operator } from '../harness/operator.ts'
-import { type PostgresMajor, type PostgresServer, startPostgres } from '../harness/postgres.ts'
+import { type PostgresMajor, type PostgresServer, standingPostgres } from '../harness/postgres.ts'
 import { firstDifference, makeOddDatabase, type OddDatabase, samePostgres, stableDump } from '../harness/postgres-fixture.ts'
 import { joinMoment } from '../harness/postgres-moment.ts'
-import { type StoreKind, startOnTwoStores } from '../harness/two-stores.ts'
+import { type StoreKind, standingOnTwoStores } from '../harness/two-stores.ts'
 
 /**
  * A database with everything in it, under writes, backed up by one host and restored by another one, on a server that has never
  * seen its roles, under another name. The judge is pg_dump.
  */
 describe.each<PostgresMajor>([15, 18])('postgresql %s', async (major) => {
-  const server = await startPostgres(major)
-  const elsewhere = await startPostgres(major)
+  const server = await standingPostgres(major)
+  const elsewhere = await standingPostgres(major)
   if (server === null || elsewhere === null) {
     it.skip('cannot be had on this machine', () => undefined)
     return
   }
-  const stores = await startOnTwoStores()
+  const stores = await standingOnTwoStores()
   const operator = () => stores.holdfast.operator
   let odd: OddDatabase
 
@@ -34,10 +34,6 @@ describe.each<PostgresMajor>([15, 18])('postgresql %s', async (major) => {
     const app = source(server, odd.name)
     await stores.holdfast.addAgent('db1', { sources: { 'app-local': app, 'app-s3': app } })
     await stores.holdfast.addAgent('db2', { restores_from: ['*'], sources: { own: source(elsewhere, 'own') } })
-  })
-  afterAll(async () => {
-    await stores[Symbol.asyncDispose]()
-    await Promise.all([server.stop(), elsewhere.stop()])
   })
 
   describe.each<StoreKind>(['local', 's3'])('on a %s target', (kind) => {

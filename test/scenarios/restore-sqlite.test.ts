@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { BackupDetail } from '../../shared/results.ts'
 import { type StartedProcess, startProcess } from '../harness/processes.ts'
-import { type StoreKind, startOnTwoStores } from '../harness/two-stores.ts'
+import { type StoreKind, standingOnTwoStores } from '../harness/two-stores.ts'
 import { waitFor } from '../harness/wait.ts'
 
 /** A SQLite file that a program never stops writing to, backed up by one host and restored by another one under another name. */
@@ -14,13 +14,15 @@ const WRITER = fileURLToPath(new URL('../../agent/engines/sqlite/writer.fixture.
 const ACCOUNTS = 5000
 /** Rows that the writer leaves alone. */
 const ARCHIVED = 3000
-const stores = await startOnTwoStores()
+const stores = await standingOnTwoStores()
 const { holdfast } = stores
-const busy = path.join(holdfast.folder.path, 'db1', 'busy.db')
-const elsewhere = path.join(holdfast.folder.path, 'db2')
+let busy: string
+let elsewhere: string
 let writer: StartedProcess
 
 beforeAll(async () => {
+  busy = path.join(holdfast.folder.path, 'db1', 'busy.db')
+  elsewhere = path.join(holdfast.folder.path, 'db2')
   await mkdir(path.dirname(busy))
   await mkdir(elsewhere)
   makeAccounts(busy)
@@ -37,7 +39,6 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   await writer?.stop()
-  await stores[Symbol.asyncDispose]()
 })
 
 /** Money moves between accounts, so the sum stays; each transaction adds one row to the history, and counts itself. */

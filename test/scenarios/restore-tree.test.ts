@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto'
 import { appendFile, mkdir, rename, rm, utimes, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it } from 'vitest'
 import { makeOddTree } from '../../agent/engines/files/odd-tree.fixture.ts'
 import type { BackupDetail } from '../../shared/results.ts'
 import { available } from '../harness/cache.ts'
 import { runCommand } from '../harness/commands.ts'
 import { apt, onPath } from '../harness/debian.ts'
-import { type StoreKind, startOnTwoStores } from '../harness/two-stores.ts'
+import { type StoreKind, standingOnTwoStores } from '../harness/two-stores.ts'
 
 /** A tree of 20,000 files with everything that a file system can hold, restored by another host under another name. The judge is rsync. */
 
@@ -21,12 +21,14 @@ const rsync = await available(
     return onPath('rsync')
   },
 )
-const stores = await startOnTwoStores()
+const stores = await standingOnTwoStores()
 const { holdfast } = stores
-const tree = path.join(holdfast.folder.path, 'db1', 'tree')
-const elsewhere = path.join(holdfast.folder.path, 'db2')
+let tree: string
+let elsewhere: string
 
 beforeAll(async () => {
+  tree = path.join(holdfast.folder.path, 'db1', 'tree')
+  elsewhere = path.join(holdfast.folder.path, 'db2')
   await mkdir(path.dirname(tree))
   await makeOddTree(tree)
   await makeFiles(path.join(tree, 'many'))
@@ -38,7 +40,6 @@ beforeAll(async () => {
     sources: { own: { engine: 'files', path: path.join(elsewhere, 'own') } },
   })
 })
-afterAll(() => stores[Symbol.asyncDispose]())
 
 /** Small files, each with content of its own, in 200 folders. */
 async function makeFiles(folder: string): Promise<void> {

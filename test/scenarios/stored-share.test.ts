@@ -2,17 +2,18 @@ import { hash, randomBytes } from 'node:crypto'
 import { appendFile, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { beforeAll, expect, it } from 'vitest'
 import { openKnown } from '../../shared/repository/known.ts'
 import type { BackupDetail } from '../../shared/results.ts'
 import { type TestAgent, TestHoldfast } from '../harness/holdfast.ts'
-import { type PostgresServer, startPostgres } from '../harness/postgres.ts'
+import { type PostgresServer, standingPostgres } from '../harness/postgres.ts'
+import { standing } from '../harness/standing.ts'
 
 /** What each kind of backup reads, stores and leans on, with sources of over 100 MB: bytes are counted at the target. */
 
 const MB = 1_000_000
-const holdfast = await TestHoldfast.start()
-const server = await startPostgres(15)
+const holdfast = standing('Holdfast', () => TestHoldfast.start())
+const server = await standingPostgres(15)
 const at = (...names: string[]) => path.join(holdfast.folder.path, 'db1', ...names)
 let agent: TestAgent
 
@@ -52,10 +53,6 @@ beforeAll(async () => {
       }),
     },
   })
-})
-afterAll(async () => {
-  await holdfast[Symbol.asyncDispose]()
-  await server?.stop()
 })
 
 function fillFile(megabytes: number): void {

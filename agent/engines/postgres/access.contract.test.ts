@@ -1,9 +1,9 @@
 import { chmod, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { afterAll, afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test } from 'vitest'
 import { plainUser } from '../../../test/harness/commands.ts'
 import { throwAwayFolder } from '../../../test/harness/folders.ts'
-import { type PostgresServer, startPostgres } from '../../../test/harness/postgres.ts'
+import { type PostgresServer, standingPostgres } from '../../../test/harness/postgres.ts'
 import { firstDifference, stableDump } from '../../../test/harness/postgres-fixture.ts'
 import { backupPlan, failureOf, restorePlan, withRun } from '../testing/plans.ts'
 import { postgresConfig } from './config.ts'
@@ -11,7 +11,7 @@ import { postgresEngine as engine } from './postgres.ts'
 import { ident } from './quote.ts'
 import { backUp, configOf, databaseNames, makeDatabase, restoreTo } from './testing/bench.ts'
 
-const [old, server] = await Promise.all([startPostgres(15), startPostgres(18)])
+const [old, server] = await Promise.all([standingPostgres(15), standingPostgres(18)])
 const CONTENT = `
   create table t as select i from generate_series(1, 10) i;
   create table hidden (i integer); insert into hidden values (1), (2);`
@@ -19,9 +19,6 @@ const CONTENT = `
 /** Who may do what, and what a person is told when something may not be done. */
 describe.skipIf(old === null || server === null)('postgresql 15 and 18', () => {
   if (old === null || server === null) return
-  afterAll(async () => {
-    await Promise.all([old.stop(), server.stop()])
-  })
   afterEach(async () => {
     for (const one of [old, server]) await clear(one)
   })

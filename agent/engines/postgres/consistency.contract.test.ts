@@ -1,6 +1,6 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import type { ArtifactMeta, BackupSink, StreamBytes } from '../../../shared/artifacts.ts'
-import { majorsUnderTest, type PostgresServer, startPostgres } from '../../../test/harness/postgres.ts'
+import { majorsUnderTest, type PostgresServer, standingPostgres } from '../../../test/harness/postgres.ts'
 import { firstDifference, makeOddDatabase, type OddDatabase, stableDump } from '../../../test/harness/postgres-fixture.ts'
 import { memorySink, memorySource } from '../testing/memory.ts'
 import { backupPlan, restorePlan, withRun } from '../testing/plans.ts'
@@ -9,7 +9,7 @@ import { postgresEngine as engine } from './postgres.ts'
 
 /** A database with everything in it, under writers, with each major version's own tools. The judge is pg_dump. */
 for (const major of majorsUnderTest()) {
-  const server = await startPostgres(major)
+  const server = await standingPostgres(major)
   describe.skipIf(server === null)(`postgresql ${major}`, () => {
     if (server === null) return
     let odd: OddDatabase
@@ -19,7 +19,6 @@ for (const major of majorsUnderTest()) {
       const raw = { url: server.url(odd.name), password: server.password, tools: [server.tools], parallel: 3 }
       config = postgresConfig.parse({ ...raw, range_bytes: 1024 * 1024 })
     })
-    afterAll(() => server.stop())
 
     test('a backup under writers is the database at one moment: its restore equals pg_dump at the same snapshot', async () => {
       const { sink, backup } = memorySink()

@@ -1,11 +1,12 @@
 import { mkdir, stat, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { afterAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { BackupSink } from '../../../shared/artifacts.ts'
 import { plainUser } from '../../../test/harness/commands.ts'
 import { throwAwayFolder } from '../../../test/harness/folders.ts'
-import { type PostgresServer, startPostgres } from '../../../test/harness/postgres.ts'
+import { type PostgresServer, standingPostgres } from '../../../test/harness/postgres.ts'
 import { firstDifference, stableDump } from '../../../test/harness/postgres-fixture.ts'
+import { standing } from '../../../test/harness/standing.ts'
 import { waitFor } from '../../../test/harness/wait.ts'
 import { memorySink } from '../testing/memory.ts'
 import { HOSTILE_NAMES } from '../testing/names.ts'
@@ -14,16 +15,12 @@ import { postgresEngine } from './postgres.ts'
 import { ident, literal } from './quote.ts'
 import { backUp, configOf, makeDatabase, restoreTo } from './testing/bench.ts'
 
-const extensions = await throwAwayFolder({ owner: plainUser() })
-const server = await startPostgres(18, { settings: { extension_control_path: `$system:${extensions.path}` } })
+const extensions = standing('the folder of extensions', () => throwAwayFolder({ owner: plainUser() }))
+const server = await standingPostgres(18, () => ({ settings: { extension_control_path: `$system:${extensions.path}` } }))
 
 /** What a database may hold beyond the usual: encodings, configuration of extensions, many tables, wide ones. */
 describe.skipIf(server === null)('postgresql 18', () => {
   if (server === null) return
-  afterAll(async () => {
-    await server.stop()
-    await extensions.remove()
-  })
   const roundTrip = async (database: string) => {
     const { source, backup } = await backUp(configOf(server, database))
     await restoreTo(configOf(server, database), `${database} again`, source)

@@ -1,8 +1,8 @@
 import { access } from 'node:fs/promises'
-import { afterAll, afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test } from 'vitest'
 import type { BackupSink } from '../../../shared/artifacts.ts'
 import { HoldfastError } from '../../../shared/errors.ts'
-import { startPostgres } from '../../../test/harness/postgres.ts'
+import { standingPostgres, startPostgres } from '../../../test/harness/postgres.ts'
 import { waitFor } from '../../../test/harness/wait.ts'
 import { memorySink, memorySource } from '../testing/memory.ts'
 import { backupPlan, children, failureOf, restorePlan, withRun } from '../testing/plans.ts'
@@ -11,13 +11,12 @@ import { postgresEngine as engine } from './postgres.ts'
 import { ident } from './quote.ts'
 import { backUp, configOf, databaseNames, makeDatabase, restoreTo } from './testing/bench.ts'
 
-const server = await startPostgres(15)
+const server = await standingPostgres(15)
 const CONTENT = `create table t as select i, repeat('row ', 20) as v from generate_series(1, 20000) i`
 
 /** What is left of a run that was cancelled, or lost its server, or was killed: nothing. */
 describe.skipIf(server === null)('postgresql 15', () => {
   if (server === null) return
-  afterAll(() => server.stop())
   afterEach(async () => {
     for (const name of await databaseNames(server)) {
       if (name !== 'postgres') await server.sql('postgres', `drop database ${ident(name)} with (force)`)
@@ -47,7 +46,12 @@ describe.skipIf(server === null)('postgresql 15', () => {
     if (mortal === null) throw new Error('there was one a moment ago')
     const before = children()
     try {
-      await makeDatabase(mortal, 'source', CONTENT)
+      // more than the sockets between hold: a session that has sent everything and is then asked no more does not notice
+      await makeDatabase(
+        mortal,
+        'source',
+        `create table t as select i, repeat('row ', 250) as v from generate_series(1, 30000) i`,
+      )
       const { sink } = memorySink()
       const watched: BackupSink = {
         tree: sink.tree,

@@ -1,5 +1,5 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { majorsUnderTest, startPostgres } from '../../../test/harness/postgres.ts'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { majorsUnderTest, standingPostgres } from '../../../test/harness/postgres.ts'
 import { firstDifference, makeOddDatabase, ODD_NAMES, stableDump } from '../../../test/harness/postgres-fixture.ts'
 import { failureOf, withRun } from '../testing/plans.ts'
 import type { PostgresConfig } from './config.ts'
@@ -9,7 +9,7 @@ import { type Backup, backUp, configOf, restoreTo, tableNames } from './testing/
 
 /** Chosen schemas and tables, with what they need and nothing else. */
 for (const major of majorsUnderTest()) {
-  const server = await startPostgres(major)
+  const server = await standingPostgres(major)
   describe.skipIf(server === null)(`postgresql ${major}`, () => {
     if (server === null) return
     let config: PostgresConfig
@@ -19,7 +19,6 @@ for (const major of majorsUnderTest()) {
       config = configOf(server, odd.name)
       whole = await backUp(config)
     })
-    afterAll(() => server.stop())
 
     const same = async (target: string, args: readonly string[]) =>
       firstDifference(await stableDump(server, target, { args }), await stableDump(server, 'odd', { args }))

@@ -1,5 +1,5 @@
-import { afterAll, describe } from 'vitest'
-import { type PostgresServer, startPostgres } from '../../../test/harness/postgres.ts'
+import { describe } from 'vitest'
+import { type PostgresServer, standingPostgres } from '../../../test/harness/postgres.ts'
 import { stableDump } from '../../../test/harness/postgres-fixture.ts'
 import { engineContract } from '../contract.ts'
 import { HOSTILE_NAMES } from '../testing/names.ts'
@@ -11,10 +11,9 @@ const SOURCE = 'a "source" -é'
 const PARTS = ['public.users', 'public."--version"']
 
 for (const major of [15, 18] as const) {
-  const server = await startPostgres(major)
+  const server = await standingPostgres(major)
   describe.skipIf(server === null)(`postgresql ${major}`, () => {
     if (server === null) return
-    afterAll(() => server.stop())
     engineContract<PostgresConfig>({ engine: postgresEngine, make: () => makeStore(server) })
   })
 }

@@ -1,10 +1,10 @@
 import path from 'node:path'
-import { afterAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { selfSigned } from '../../../test/harness/certificate.ts'
 import { plainUser, runCommand } from '../../../test/harness/commands.ts'
 import { throwAwayFolder } from '../../../test/harness/folders.ts'
 import { freePort } from '../../../test/harness/ports.ts'
-import { startPostgres } from '../../../test/harness/postgres.ts'
+import { standingPostgres } from '../../../test/harness/postgres.ts'
 import { startProcess } from '../../../test/harness/processes.ts'
 import { backupPlan, failureOf, restorePlan, withRun } from '../testing/plans.ts'
 import { postgresConfig } from './config.ts'
@@ -12,12 +12,11 @@ import { discoverAt } from './discover.ts'
 import { postgresEngine as engine } from './postgres.ts'
 import { backUp, configOf, makeDatabase, restoreTo } from './testing/bench.ts'
 
-const server = await startPostgres(18, { settings: { wal_level: 'replica', max_wal_senders: '4' } })
+const server = await standingPostgres(18, () => ({ settings: { wal_level: 'replica', max_wal_senders: '4' } }))
 
 /** Kinds of servers: with TLS, standbys, those that are found. */
 describe.skipIf(server === null)('postgresql 18', () => {
   if (server === null) return
-  afterAll(() => server.stop())
 
   test('TLS is verified by our own sessions and by the tools when the address asks for it', async () => {
     await makeDatabase(server, 'secure', 'create table t as select 1 as i')

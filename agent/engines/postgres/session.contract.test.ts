@@ -1,14 +1,13 @@
-import { afterAll, describe, expect, test } from 'vitest'
-import { startPostgres } from '../../../test/harness/postgres.ts'
+import { describe, expect, test } from 'vitest'
+import { standingPostgres } from '../../../test/harness/postgres.ts'
 import { addressOf } from './address.ts'
 import { openSession } from './session.ts'
 import { configOf } from './testing/bench.ts'
 
-const server = await startPostgres(15)
+const server = await standingPostgres(15)
 
 describe.skipIf(server === null)('a session', () => {
   if (server === null) return
-  afterAll(() => server.stop())
   const copy = (rows: number) => `copy (select repeat('x', 199) from generate_series(1, ${rows})) to stdout`
 
   test('goes on after a COPY of any size, read to its end or left early', { timeout: 60_000 }, async () => {
