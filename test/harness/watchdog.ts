@@ -33,6 +33,8 @@ function start(): Socket {
     detached: true,
     stdio: ['pipe', 'ignore', 'ignore'],
   })
+  // a worker of vitest's whose vitest was ended from outside would go on to the end of its file
+  process.once('disconnect', () => process.exit(1))
   // neither may keep a suite that is done from ending
   child.unref()
   const stdin = child.stdin as Socket

@@ -97,7 +97,10 @@ const recover = (kind: StoreKind, ...args: string[]) =>
 const idOf = (name: string, which: 'full' | 'next'): string => made.get(name)?.[which].id ?? ''
 
 describe.each<StoreKind>(['local', 's3'])('from a %s store, with an identity file and the verifying key alone', (kind) => {
-  const key = ['--identity', at('recovery.key')]
+  let key: string[]
+  beforeAll(() => {
+    key = ['--identity', at('recovery.key')]
+  })
 
   it.skipIf(!KINDS.includes(kind))('recover list shows every backup, each with its origin verified', async () => {
     const { status, stdout, stderr } = await recover(kind, 'list', ...key, '--format', 'json')
