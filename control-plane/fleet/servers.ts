@@ -3,17 +3,18 @@ import type { CompatServiceDefinition } from 'nice-grpc'
 import { createServer, type Server } from 'nice-grpc'
 import { ServerReflection, ServerReflectionService } from 'nice-grpc-server-reflection'
 import type { Clock } from '../../shared/clock.ts'
-import { HoldfastError } from '../../shared/errors.ts'
 import { HealthDefinition } from '../../shared/generated/grpc/health/v1/health.ts'
 import { EnrolmentServiceDefinition, IdentityServiceDefinition } from '../../shared/generated/holdfast/agent/v1/enrolment.ts'
 import { ObjectServiceDefinition, type ObjectServiceImplementation } from '../../shared/generated/holdfast/agent/v1/objects.ts'
 import { SessionServiceDefinition } from '../../shared/generated/holdfast/agent/v1/session.ts'
 import { errorsToStatus } from '../../shared/grpc-errors.ts'
 import type { Logger } from '../../shared/log.ts'
+import { portError } from '../../shared/port-error.ts'
 import { MAX_ENROLMENT_BYTES, MAX_MESSAGE_BYTES } from '../../shared/protocol.ts'
 import type { Catalog } from '../catalog/catalog.ts'
 import type { Audit } from './audit.ts'
 import type { Fleet, ServerCertificate } from './authority.ts'
+import { grpcWordsTo } from './grpc-words.ts'
 import { type AgentContext, type GuardContext, guard } from './guard.ts'
 import { Health } from './health.ts'
 import { enrolmentService, identityService } from './identity-services.ts'
@@ -72,15 +73,16 @@ export async function startFleetServers(options: FleetServersOptions): Promise<F
   const { catalog, clock, log, fleet } = options
   const settings = { ...DEFAULT_SETTINGS, ...options.settings }
   const live = new LiveSessions()
+  grpcWordsTo(log)
   const identityDeps = { catalog, fleet, clock, log, audit: options.audit, settings }
   const sessionDeps = { ...options, settings, live }
   const keeper = new SessionKeeper(sessionDeps)
   const descriptors = await readFile(new URL('../../shared/generated/descriptors.binpb', import.meta.url))
-  const agents = new Listener(options, MAX_MESSAGE_BYTES, descriptors)
+  const agents = new Listener('agents', options, MAX_MESSAGE_BYTES, descriptors)
   agents.add(IdentityServiceDefinition, identityService(identityDeps))
   agents.add(SessionServiceDefinition, new SessionService(sessionDeps))
   agents.add(ObjectServiceDefinition, options.objects)
-  const enrolment = new Listener(options, MAX_ENROLMENT_BYTES, descriptors)
+  const enrolment = new Listener('enrolment', options, MAX_ENROLMENT_BYTES, descriptors)
   enrolment.add(EnrolmentServiceDefinition, enrolmentService(identityDeps, options.agentsAddress ?? ''))
   const identity = await ServerIdentity.start(fleet, options.hosts, clock, log)
   const stop = async () => {
@@ -112,13 +114,15 @@ export async function startFleetServers(options: FleetServersOptions): Promise<F
 
 /** One port: guarded services, health and reflection. */
 class Listener {
+  readonly #what: string
   readonly #server: Server<GuardContext>
   readonly #policy: Readonly<Record<string, RpcRow>>
   readonly #names: string[] = []
   readonly #descriptors: Buffer
   #health: Health | undefined
 
-  constructor(options: FleetServersOptions, maxBytes: number, descriptors: Buffer) {
+  constructor(what: string, options: FleetServersOptions, maxBytes: number, descriptors: Buffer) {
+    this.#what = what
     this.#policy = options.policy ?? RPC_POLICY
     this.#descriptors = descriptors
     const server = createServer({
@@ -149,10 +153,7 @@ class Listener {
       const host = address.host.includes(':') ? `[${address.host}]` : address.host
       return await this.#server.listen(`${host}:${address.port}`, credentials)
     } catch (cause) {
-      throw new HoldfastError('port_taken', `port ${address.port} on ${address.host} cannot be used`, {
-        hint: 'Another program listens there: stop it, or choose another port with --agent-port or `listen`.',
-        cause,
-      })
+      throw portError(`the ${this.#what}`, address, '--agent-port or `listen`', cause)
     }
   }
 

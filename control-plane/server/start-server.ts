@@ -5,6 +5,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { writeDurably } from '../../shared/durable-file.ts'
 import { asHoldfastError, HoldfastError } from '../../shared/errors.ts'
 import { randomBase32 } from '../../shared/ids.ts'
+import { portError } from '../../shared/port-error.ts'
 import { Secret } from '../../shared/secret.ts'
 import type { LocalSigner } from '../../shared/storage/local/address.ts'
 import type { Caller, Operations } from '../api/operations.ts'
@@ -273,9 +274,6 @@ async function listenApi(
   try {
     return await api.listen({ host, port })
   } catch (cause) {
-    throw new HoldfastError('port_taken', `port ${port} on ${host} cannot be used for the API`, {
-      hint: 'Another program listens there: stop it, or choose another port with --port.',
-      cause,
-    })
+    throw portError('the API', options.listen.api, '--port', cause)
   }
 }

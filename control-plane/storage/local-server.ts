@@ -1,8 +1,8 @@
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { Clock } from '../../shared/clock.ts'
-import { HoldfastError } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
+import { portError } from '../../shared/port-error.ts'
 import type { Secret } from '../../shared/secret.ts'
 import type { LocalTarget } from '../../shared/storage/local/target.ts'
 import { MAX_ADDRESS_SECONDS } from '../../shared/storage/target.ts'
@@ -74,12 +74,7 @@ export async function startLocalServer(options: LocalServerOptions): Promise<Loc
 function listen(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EADDRINUSE') return reject(error)
-      reject(
-        new HoldfastError('port_taken', `port ${port} on ${host} for the local target's objects is taken`, {
-          hint: 'Stop what listens there, or choose another port.',
-        }),
-      )
+      reject(portError("the local target's objects", { host, port }, '`listen`', error))
     })
     server.listen({ host, port }, () => resolve())
   })

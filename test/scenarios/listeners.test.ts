@@ -4,7 +4,7 @@ import { type Channel, createClientFactory } from 'nice-grpc'
 import { Metadata } from 'nice-grpc-common'
 import { ServerReflectionService } from 'nice-grpc-server-reflection'
 import { ServerReflectionRequest } from 'nice-grpc-server-reflection/lib/proto/grpc/reflection/v1/reflection_pb.js'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { parseAddress } from '../../agent/link/address.ts'
 import { agentsChannel, clientsOn, enrolmentChannel } from '../../agent/link/channel.ts'
 import type { AgentIdentity } from '../../agent/link/identity.ts'
@@ -56,6 +56,19 @@ function handshake(address: string, options: ConnectionOptions): Promise<string>
     socket.once('close', () => resolve('closed'))
   })
 }
+
+test('a port that is taken is port_taken and names it; nothing else is printed', async () => {
+  const printed = vi.spyOn(console, 'error').mockImplementation(() => undefined)
+  const { host, port } = parseAddress(plane.agents)
+  const listen = { agents: { host, port }, enrolment: { host, port: 0 } }
+  await expect(fleet.plane({ listen })).rejects.toMatchObject({
+    code: 'port_taken',
+    message: `port ${port} on ${host} for the agents is taken`,
+    hint: expect.stringContaining('--agent-port'),
+  })
+  expect(printed.mock.calls).toEqual([])
+  printed.mockRestore()
+})
 
 describe('the agents listener: a client certificate required by TLS itself', () => {
   const own = () => ({ cert: identity.chainPem, key: pem(identity.privateKey) })
