@@ -1,4 +1,4 @@
-import { generateIdentity, identityToRecipient } from 'age-encryption'
+import { newAgeIdentity, recipientOf } from '../../shared/age/age.ts'
 import { HoldfastError } from '../../shared/errors.ts'
 import type { BackupRef } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
 import type { Manifest } from '../../shared/manifest/manifest.ts'
@@ -6,7 +6,7 @@ import { verifyManifest } from '../../shared/manifest/verify.ts'
 import { openDataKeys } from '../../shared/repository/keys.ts'
 import { openReader } from '../../shared/repository/reader.ts'
 import type { BackupReader, ReaderOptions } from '../../shared/repository/repository.ts'
-import { Secret } from '../../shared/secret.ts'
+import type { Secret } from '../../shared/secret.ts'
 import type { JobContext } from './context.ts'
 
 /**
@@ -15,8 +15,8 @@ import type { JobContext } from './context.ts'
  * bucket is untrusted, and so is whoever answers in its place.
  */
 export async function readerOptions(job: JobContext, backup: BackupRef, leanedOn: readonly BackupRef[]): Promise<ReaderOptions> {
-  const identity = new Secret(await generateIdentity())
-  const answer = await job.parent.openBackups(await identityToRecipient(identity.reveal()))
+  const identity = await newAgeIdentity()
+  const answer = await job.parent.openBackups(await recipientOf(identity))
   const manifests = new Map<string, Manifest>()
   const keys = new Map<string, Secret<Buffer>>()
   for (const expected of [backup, ...leanedOn]) {

@@ -1,6 +1,6 @@
+import { parseIdentityFile } from '../../shared/age/age.ts'
 import { HoldfastError } from '../../shared/errors.ts'
 import { verifyingKeyOfIdentityFile } from '../../shared/manifest/verifying-key.ts'
-import { parseIdentityFile } from '../../shared/repository/keys.ts'
 import type { Secret } from '../../shared/secret.ts'
 
 /** What a person brings to a recovery: the identity file that was kept offline. */

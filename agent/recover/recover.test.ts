@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import { lstat, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { generateX25519Identity, identityToRecipient } from 'age-encryption'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { newAgeIdentity, recipientOf } from '../../shared/age/age.ts'
 import { writeFleetObject } from '../../shared/manifest/fleet-object.ts'
 import { manifestKey, objectKey } from '../../shared/manifest/layout.ts'
 import type { Manifest } from '../../shared/manifest/manifest.ts'
@@ -153,7 +153,7 @@ describe('recover, with the store and an identity file alone', () => {
   })
 
   test('an identity that is no recipient opens nothing, and the recipients are named', async () => {
-    const stranger = await identityFile([await generateX25519Identity(), `# verifying key: ${fleet.verifyingKey}`])
+    const stranger = await identityFile([(await newAgeIdentity()).reveal(), `# verifying key: ${fleet.verifyingKey}`])
     const { code } = await recover(
       'restore',
       next.facts.id,
@@ -172,14 +172,14 @@ describe('recover, with the store and an identity file alone', () => {
   test('a rotated key opens the backup for the new recipient; without keys it reads as deleted', async () => {
     const copy = await fillStore()
     const target = await openStore(copy)
-    const newcomer = await generateX25519Identity()
-    const recipients = [await identityToRecipient(newcomer)]
+    const newcomer = await newAgeIdentity()
+    const recipients = [await recipientOf(newcomer)]
     for (const { facts } of [full, next]) {
       const file = await target.get(objectKey(facts, 'keys/1'))
       await target.put(objectKey(facts, 'keys/2'), await rewrapDataKeys(file, [fleet.identity], recipients))
       await target.remove(objectKey(facts, 'keys/1'))
     }
-    const file = await identityFile([newcomer, `# verifying key: ${fleet.verifyingKey}`])
+    const file = await identityFile([newcomer.reveal(), `# verifying key: ${fleet.verifyingKey}`])
     const to = path.join(folder(), 'restored')
     expect(await recover('restore', next.facts.id, '--store', copy, '--identity', file, '--to', to)).toMatchObject({
       code: undefined,

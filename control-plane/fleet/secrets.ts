@@ -1,6 +1,8 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, X509Certificate } from 'node:crypto'
+import { z } from 'zod'
 import { newAgeIdentity, openWith, recipientOf, sealArmoured } from '../../shared/age/age.ts'
 import { HoldfastError } from '../../shared/errors.ts'
+import { readJson } from '../../shared/json.ts'
 import { verifyingKeyText } from '../../shared/manifest/verifying-key.ts'
 import { Secret } from '../../shared/secret.ts'
 import { newAuthority } from '../../shared/x509/authority.ts'
@@ -72,13 +74,14 @@ export async function openByKeyService(fleetId: string, keys: readonly SealedKey
   return openEach(keys, (key) => service.reveal(`${fleetId}/${key.name}`, key.protectedPart))
 }
 
+const recoveryPartSchema = z.object({ fleet_id: z.string(), name: z.string(), secret: z.base64() })
+
 /** For the day when the key service is gone. */
 export async function openByRecovery(fleetId: string, keys: readonly SealedKey[], identity: Secret): Promise<FleetSecrets> {
   return openEach(keys, async (key) => {
-    const inside: unknown = JSON.parse((await openWith(identity, key.recoveryPart)).toString('utf8'))
-    const { fleet_id, name, secret } = inside as Record<string, unknown>
-    if (fleet_id !== fleetId || name !== key.name || typeof secret !== 'string') throw mismatch(key.name)
-    return new Secret(Buffer.from(secret, 'base64'))
+    const inside = readJson(await openWith([identity], key.recoveryPart), recoveryPartSchema)
+    if (!inside.success || inside.data.fleet_id !== fleetId || inside.data.name !== key.name) throw mismatch(key.name)
+    return new Secret(Buffer.from(inside.data.secret, 'base64'))
   })
 }
 

@@ -5,7 +5,6 @@ import { Secret } from '../secret.ts'
 /** age (age-encryption.org/v1): sealing small secrets to public keys, so that an offline key can always open them. */
 
 const RECIPIENT = /^age1[02-9ac-hj-np-z]{58}$/
-const IDENTITY = /^AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{58}$/m
 
 export async function newAgeIdentity(): Promise<Secret> {
   return new Secret(await generateX25519Identity())
@@ -34,20 +33,32 @@ function accepted(recipient: string): boolean {
   }
 }
 
-/** The first secret key in the text of an identity file. Throws `invalid_argument` when there is none. */
-export function identityFromFile(text: Secret): Secret {
-  const found = IDENTITY.exec(text.reveal())
-  if (found) return new Secret(found[0])
-  throw new HoldfastError('invalid_argument', 'the identity file holds no age secret key', {
-    hint: 'Give the file that contains a line beginning with AGE-SECRET-KEY-1.',
-  })
+/** Lines of an age identity file. Comments and empty lines are left out. Throws `invalid_argument` for a line that is no identity. */
+export function parseIdentityFile(text: string): Secret[] {
+  return text
+    .split(/\r?\n/)
+    .map((line) => line.trim())
+    .filter((line) => line.startsWith('AGE-SECRET-KEY-'))
+    .map((line) => {
+      try {
+        new Decrypter().addIdentity(line)
+      } catch {
+        // the cause is left out: it may repeat the line
+        throw new HoldfastError('invalid_argument', 'an identity is not readable', {
+          hint: 'An identity is one whole line that begins with AGE-SECRET-KEY-1, as age-keygen prints it.',
+        })
+      }
+      return new Secret(line)
+    })
 }
 
-/** A binary age file that each of the recipients can open. */
+/** A binary age file that each of the recipients can open. Throws `key_missing` without any, `invalid_argument` for what is no recipient. */
 export async function sealTo(recipients: readonly string[], plain: Buffer): Promise<Buffer> {
-  if (recipients.length === 0) throw new HoldfastError('invalid_argument', 'sealing needs at least one recipient')
+  if (recipients.length === 0) {
+    throw new HoldfastError('key_missing', 'there is no recipient to seal to', { hint: 'Give at least one age recipient.' })
+  }
   const encrypter = new Encrypter()
-  for (const recipient of recipients) encrypter.addRecipient(requireRecipient(recipient))
+  for (const recipient of new Set(recipients)) encrypter.addRecipient(requireRecipient(recipient))
   return Buffer.from(await encrypter.encrypt(plain))
 }
 
@@ -56,16 +67,25 @@ export async function sealArmoured(recipients: readonly string[], plain: Buffer)
   return armor.encode(await sealTo(recipients, plain))
 }
 
-/** Opens a binary or an armoured age file. Throws `key_missing` when the identity is none of its recipients, or it was changed. */
-export async function openWith(identity: Secret, sealed: Buffer | string): Promise<Buffer> {
+/**
+ * Opens a binary or an armoured age file. Throws `key_missing` when no identity is one of its recipients, `object_damaged` when it
+ * is changed or no age file.
+ */
+export async function openWith(identities: readonly Secret[], sealed: Buffer | string): Promise<Buffer> {
+  const decrypter = new Decrypter()
+  for (const identity of identities) decrypter.addIdentity(identity.reveal())
   try {
-    const decrypter = new Decrypter()
-    decrypter.addIdentity(identity.reveal())
     const bytes = typeof sealed === 'string' ? armor.decode(sealed) : sealed
     return Buffer.from(await decrypter.decrypt(bytes))
   } catch (cause) {
-    throw new HoldfastError('key_missing', 'this identity does not open the age file', {
-      hint: 'Use an identity that the file was sealed to; a changed file opens with none.',
+    if (cause instanceof Error && cause.message.startsWith('no identity matched')) {
+      throw new HoldfastError('key_missing', 'no identity at hand opens the age file', {
+        hint: 'Use an identity that the file was sealed to.',
+        cause,
+      })
+    }
+    throw new HoldfastError('object_damaged', 'the age file does not open: it was changed, or is none', {
+      hint: 'Use another copy of it.',
       cause,
     })
   }

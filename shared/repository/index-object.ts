@@ -1,11 +1,12 @@
 import { z } from 'zod'
+import { sealTo } from '../age/age.ts'
 import { readJson } from '../json.ts'
 import { type BackupPlaceRef, indexName, objectKey } from '../manifest/layout.ts'
 import type { Secret } from '../secret.ts'
 import { ByteReader } from './bytes.ts'
 import { requireSize } from './contents.ts'
 import { damaged, INDEX_MAGIC, LIMITS, padme, placeOf } from './format.ts'
-import { openSealed, sealToRecipients } from './keys.ts'
+import { openSealed } from './keys.ts'
 
 /** The object `index` (FORMAT.md section 10). */
 
@@ -33,7 +34,7 @@ export async function sealIndex(index: IndexHead, recipients: readonly string[])
   INDEX_MAGIC.copy(plain)
   plain.writeUInt32LE(json.length, INDEX_MAGIC.length)
   json.copy(plain, INDEX_MAGIC.length + 4)
-  return await sealToRecipients(plain, recipients)
+  return await sealTo(recipients, plain)
 }
 
 export async function openIndex(

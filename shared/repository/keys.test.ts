@@ -2,13 +2,13 @@ import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { generateX25519Identity, identityToRecipient } from 'age-encryption'
 import { describe, expect, test } from 'vitest'
 import { available } from '../../test/harness/cache.ts'
 import { runCommand } from '../../test/harness/commands.ts'
 import { apt, onPath } from '../../test/harness/debian.ts'
+import { newAgeIdentity, recipientOf } from '../age/age.ts'
 import { Secret } from '../secret.ts'
-import { openDataKeys, parseIdentityFile, rewrapDataKeys, sealDataKeys } from './keys.ts'
+import { openDataKeys, rewrapDataKeys, sealDataKeys } from './keys.ts'
 
 const backup = { host: 'db1', source: 'app', id: '20260101T020000Z-k7q2m4x9tb' }
 const rows = [
@@ -26,8 +26,8 @@ const ageProgram = await available(
 )
 
 async function person() {
-  const identity = await generateX25519Identity()
-  return { identity: new Secret(identity), recipient: await identityToRecipient(identity) }
+  const identity = await newAgeIdentity()
+  return { identity, recipient: await recipientOf(identity) }
 }
 
 describe('keys/N', () => {
@@ -64,13 +64,6 @@ describe('keys/N', () => {
   test('nothing is sealed to nobody, or to what is no recipient', async () => {
     await expect(sealDataKeys(backup, rows, [])).rejects.toMatchObject({ code: 'key_missing' })
     await expect(sealDataKeys(backup, rows, ['age1nonsense'])).rejects.toMatchObject({ code: 'invalid_argument' })
-  })
-
-  test('an identity file may have comments and several identities; a broken one is refused', async () => {
-    const { identity } = await person()
-    const found = parseIdentityFile(`# created: today\r\n# verifying key: hfv1abc\n\n${identity.reveal()}\n`)
-    expect(found.map((secret) => secret.reveal())).toEqual([identity.reveal()])
-    expect(() => parseIdentityFile('AGE-SECRET-KEY-1BROKEN')).toThrow(/not readable/)
   })
 
   test.skipIf(!ageProgram)('the age program opens keys/1', async () => {

@@ -1,5 +1,5 @@
-import { Decrypter, Encrypter } from 'age-encryption'
 import { z } from 'zod'
+import { openWith, sealTo } from '../age/age.ts'
 import { HoldfastError, isHoldfastError } from '../errors.ts'
 import { readJson } from '../json.ts'
 import type { BackupPlaceRef } from '../manifest/layout.ts'
@@ -43,7 +43,7 @@ export async function sealDataKeys(
     id: backup.id,
     keys: keys.map((row) => ({ attempt: row.attempt, key: row.dataKey.reveal().toString('hex') })),
   }
-  return sealToRecipients(Buffer.from(JSON.stringify(payload)), recipients)
+  return sealTo(recipients, Buffer.from(JSON.stringify(payload)))
 }
 
 /** `identities`: age identities (AGE-SECRET-KEY-1...). Throws `key_missing` when none of them is a recipient, `object_damaged` for the rest. */
@@ -68,59 +68,17 @@ export async function rewrapDataKeys(
   return sealDataKeys(opened.backup, opened.keys, recipients)
 }
 
-export async function sealToRecipients(plain: Buffer, recipients: readonly string[]): Promise<Buffer> {
-  if (recipients.length === 0) {
-    throw new HoldfastError('key_missing', 'there is no recipient to seal to', { hint: 'Give at least one age recipient.' })
-  }
-  const encrypter = new Encrypter()
-  for (const recipient of new Set(recipients)) {
-    try {
-      encrypter.addRecipient(recipient)
-    } catch (cause) {
-      throw new HoldfastError('invalid_argument', `${JSON.stringify(recipient)} is not an age recipient`, {
-        hint: 'A recipient begins with age1 and is printed by age-keygen -y.',
-        cause,
-      })
-    }
-  }
-  return Buffer.from(await encrypter.encrypt(plain))
-}
-
 export async function openSealed(file: Buffer, identities: readonly Secret[], objectKey: string, limit: number): Promise<Buffer> {
   if (file.length > limit) throw damaged(objectKey, 'it is too large')
-  const decrypter = new Decrypter()
-  for (const identity of identities) decrypter.addIdentity(identity.reveal())
   try {
-    return Buffer.from(await decrypter.decrypt(file))
+    return await openWith(identities, file)
   } catch (cause) {
-    if (cause instanceof Error && cause.message.startsWith('no identity matched')) {
-      throw new HoldfastError('key_missing', `${objectKey} is not sealed to any of the identities at hand`, {
-        hint: 'Give the identity of one of the recipients that the manifest lists.',
-        context: { key: objectKey },
-      })
-    }
-    if (isHoldfastError(cause)) throw cause
-    throw damaged(objectKey, 'it does not open', cause)
-  }
-}
-
-/** Lines of an age identity file. Comments and empty lines are left out. Throws `invalid_argument` for a line that is no identity. */
-export function parseIdentityFile(text: string): Secret[] {
-  return text
-    .split(/\r?\n/)
-    .map((line) => line.trim())
-    .filter((line) => line.startsWith('AGE-SECRET-KEY-'))
-    .map((line) => {
-      try {
-        new Decrypter().addIdentity(line)
-      } catch {
-        // the cause is left out: it may repeat the line
-        throw new HoldfastError('invalid_argument', 'an identity is not readable', {
-          hint: 'An identity is one whole line that begins with AGE-SECRET-KEY-1, as age-keygen prints it.',
-        })
-      }
-      return new Secret(line)
+    if (!isHoldfastError(cause, 'key_missing')) throw damaged(objectKey, 'it does not open', cause)
+    throw new HoldfastError('key_missing', `${objectKey} is not sealed to any of the identities at hand`, {
+      hint: 'Give the identity of one of the recipients that the manifest lists.',
+      context: { key: objectKey },
     })
+  }
 }
 
 /** The key of an attempt as others name it in messages. */

@@ -1,11 +1,10 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { generateX25519Identity } from 'age-encryption'
 import { beforeEach, describe, expect, test } from 'vitest'
+import { newAgeIdentity } from '../age/age.ts'
 import type { BackupSink } from '../artifacts.ts'
 import { objectKey } from '../manifest/layout.ts'
 import type { Manifest } from '../manifest/manifest.ts'
-import { Secret } from '../secret.ts'
 import { openIndex } from './index-object.ts'
 import { dropKnown, keepKnown, openKnown } from './known.ts'
 import { type RebuildOptions, rebuildKnown } from './known-rebuild.ts'
@@ -92,7 +91,7 @@ describe('the list of known chunks', () => {
     const index = await openIndex(sealed, ref, 1, [fleet.agentIdentity])
     const text = JSON.stringify(index)
     expect(text).not.toContain('f17')
-    await expect(openIndex(sealed, ref, 1, [new Secret(await generateX25519Identity())])).rejects.toMatchObject({
+    await expect(openIndex(sealed, ref, 1, [await newAgeIdentity()])).rejects.toMatchObject({
       code: 'key_missing',
     })
     const { openDataKeys } = await import('./keys.ts')

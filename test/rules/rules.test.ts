@@ -30,7 +30,7 @@ const BROKEN: Readonly<Record<string, readonly [file: string, breach: string]>> 
   'home of commander': ['control-plane/api/x.ts', 'commander'],
   'home of pino': ['agent/jobs/x.ts', 'pino'],
   'home of @peculiar/**': ['control-plane/fleet/x.ts', '@peculiar/x509'],
-  'home of age-encryption': ['control-plane/keys/x.ts', 'age-encryption'],
+  'home of age-encryption': ['shared/repository/x.ts', 'age-encryption'],
   'home of koffi': ['agent/process/x.ts', 'koffi'],
   'home of node:sqlite': ['control-plane/api/x.ts', 'node:sqlite'],
   'home of node:worker_threads': ['control-plane/api/x.ts', 'node:worker_threads'],

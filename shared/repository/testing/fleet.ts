@@ -2,7 +2,7 @@ import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes } fr
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { generateX25519Identity, identityToRecipient } from 'age-encryption'
+import { newAgeIdentity, recipientOf } from '../../age/age.ts'
 import type { BackupSink } from '../../artifacts.ts'
 import { randomBase32 } from '../../ids.ts'
 import type { BackupPlaceRef } from '../../manifest/layout.ts'
@@ -38,19 +38,19 @@ export class TestFleet {
   lastManifest: Manifest | null = null
   #sequence = 0
 
-  private constructor(keys: { age: string[]; recipients: string[] }) {
+  private constructor(keys: { age: readonly [Secret, Secret]; recipients: string[] }) {
     const { publicKey, privateKey } = generateKeyPairSync('ed25519')
     this.signing = privateKey
     this.verifyingKey = verifyingKeyText(publicKey)
-    this.identity = new Secret(keys.age[0] as string)
-    this.agentIdentity = new Secret(keys.age[1] as string)
+    this.identity = keys.age[0]
+    this.agentIdentity = keys.age[1]
     this.recipient = keys.recipients[0] as string
     this.agentRecipient = keys.recipients[1] as string
   }
 
   static async create(): Promise<TestFleet> {
-    const age = [await generateX25519Identity(), await generateX25519Identity()]
-    const recipients = await Promise.all(age.map((identity) => identityToRecipient(identity)))
+    const age = [await newAgeIdentity(), await newAgeIdentity()] as const
+    const recipients = await Promise.all(age.map(recipientOf))
     return new TestFleet({ age, recipients })
   }
 
