@@ -19,6 +19,7 @@ import { checkFacts } from './check-facts.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { removeProven } from './destroy-backups.ts'
 import { type RunningJob, requireRunning } from './running-job.ts'
+import { compareStored, type Stored } from './stored-object.ts'
 
 /** Looks at the store at once, in any order. */
 const HEADS_AT_ONCE = 16
@@ -159,17 +160,16 @@ async function checkStore({ backup }: RunningJob, facts: Facts, target: StorageT
   await Promise.all(
     facts.objects.map((object) =>
       limit(async () => {
-        const head = await target.head(objectKey(backup, object.name))
-        if (!head) throw unstored(object.name, 'is not there')
-        if (head.size !== object.size) throw unstored(object.name, `has ${head.size} bytes, not ${object.size}`)
-        if (head.sha256 && head.sha256.toString('hex') !== object.sha256) throw unstored(object.name, 'has another checksum')
+        const wanted = { size: object.size, sha256: Buffer.from(object.sha256, 'hex') }
+        const stored = await compareStored(target, objectKey(backup, object.name), wanted)
+        if (stored !== 'same') throw unstored(object.name, stored)
       }),
     ),
   )
 }
 
-const unstored = (name: string, why: string): HoldfastError =>
-  new HoldfastError('object_missing', `object ${name} of the backup ${why} in the store`, {
+const unstored = (name: string, stored: Stored): HoldfastError =>
+  new HoldfastError('object_missing', `object ${name} of the backup is ${stored} in the store`, {
     hint: 'The attempt is tried again; what is whole in the store is used.',
     retry: true,
   })

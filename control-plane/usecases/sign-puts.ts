@@ -7,6 +7,7 @@ import { MAX_ADDRESS_SECONDS, MAX_OBJECT_BYTES, type StorageTarget } from '../..
 import { ledgerLines, recordAddress } from '../catalog/ledger.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { type RunningJob, requireRunning } from './running-job.ts'
+import { compareStored } from './stored-object.ts'
 import { wireAddress } from './wire-address.ts'
 
 /** More than a writer ever asks at once. */
@@ -52,9 +53,9 @@ export async function signPuts(
 async function isThere(target: StorageTarget, job: RunningJob, wanted: Wanted, before: Wanted | undefined): Promise<boolean> {
   if (!before) return false
   const key = objectKey(job.backup, wanted.name)
-  const head = await target.head(key)
-  if (!head) return false
-  if (head.size === wanted.size && head.sha256?.equals(wanted.sha256)) return true
+  const stored = await compareStored(target, key, wanted)
+  if (stored === 'absent') return false
+  if (stored === 'same') return true
   throw new HoldfastError('object_conflict', `${key} is in the store with other bytes than were asked for`, {
     hint: 'Somebody else writes into the bucket: look at who can. The next attempt uses new names.',
     retry: true,

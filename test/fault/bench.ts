@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { lstat, mkdir, readdir, readFile, readlink, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { paginateListObjectsV2, S3Client } from '@aws-sdk/client-s3'
+import { GetObjectCommand, PutObjectCommand, paginateListObjectsV2, S3Client } from '@aws-sdk/client-s3'
 import type { JobView } from '../../control-plane/api/schemas/jobs.ts'
 import { type FaultProxy, type SeenRequest, startFaultProxy } from '../harness/fault-proxy.ts'
 import { type HoldfastOptions, TestHoldfast } from '../harness/holdfast.ts'
@@ -129,6 +129,28 @@ export class FaultBench implements AsyncDisposable {
 
   /** Keys in the bucket, past the proxy. */
   async keys(): Promise<string[]> {
+    return this.#inBucket(async (client) => {
+      const keys: string[] = []
+      for await (const page of paginateListObjectsV2({ client }, { Bucket: this.#bucket })) {
+        for (const { Key = '' } of page.Contents ?? []) keys.push(Key)
+      }
+      return keys
+    })
+  }
+
+  /** One bit of an object is another one from now on, past the proxy. */
+  async flip(key: string): Promise<void> {
+    await this.#inBucket(async (client) => {
+      const there = await client.send(new GetObjectCommand({ Bucket: this.#bucket, Key: key }))
+      const body = await there.Body?.transformToByteArray()
+      if (!body) throw new Error(`${key} has no body`)
+      const at = body.length >> 1
+      body[at] = (body[at] ?? 0) ^ 1
+      await client.send(new PutObjectCommand({ Bucket: this.#bucket, Key: key, Body: body }))
+    })
+  }
+
+  async #inBucket<T>(work: (client: S3Client) => Promise<T>): Promise<T> {
     const { accessKeyId, secretAccessKey } = this.#s3.credentials
     const client = new S3Client({
       endpoint: this.#s3.endpoint,
@@ -137,11 +159,7 @@ export class FaultBench implements AsyncDisposable {
       credentials: { accessKeyId, secretAccessKey: secretAccessKey.reveal() },
     })
     try {
-      const keys: string[] = []
-      for await (const page of paginateListObjectsV2({ client }, { Bucket: this.#bucket })) {
-        for (const { Key = '' } of page.Contents ?? []) keys.push(Key)
-      }
-      return keys
+      return await work(client)
     } finally {
       client.destroy()
     }

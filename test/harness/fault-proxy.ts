@@ -33,6 +33,8 @@ export type Fault =
   | { readonly kind: 'flip-request'; readonly atByte: number }
   /** Both bodies pass at this rate. */
   | { readonly kind: 'slow'; readonly bytesPerSecond: number }
+  /** The answer comes without these headers, named in lower case. */
+  | { readonly kind: 'without-headers'; readonly names: readonly string[] }
   /** The request is held until `release` resolves. */
   | { readonly kind: 'hold'; readonly release: Promise<void> }
 
@@ -116,7 +118,7 @@ async function serve(upstream: string, request: IncomingMessage, response: Serve
     reset(socket)
     return
   }
-  response.writeHead(answer.statusCode ?? 502, answer.rawHeaders as never)
+  response.writeHead(answer.statusCode ?? 502, passedOn(answer.rawHeaders, fault) as never)
   let sent = 0
   for await (const piece of paced(answer, fault)) {
     if (fault.kind === 'cut-reply' && sent + piece.length >= fault.afterBytes) {
@@ -127,6 +129,12 @@ async function serve(upstream: string, request: IncomingMessage, response: Serve
     if (!response.write(piece)) await roomAgain(response)
   }
   response.end()
+}
+
+/** Names and values in turn. */
+function passedOn(raw: string[], fault: Fault): string[] {
+  if (fault.kind !== 'without-headers') return raw
+  return raw.filter((_, n) => !fault.names.includes((raw[n - (n % 2)] ?? '').toLowerCase()))
 }
 
 function roomAgain(response: ServerResponse): Promise<void> {
