@@ -27,7 +27,7 @@ const controller = new AbortController()
 const send = (message: FromChild): void => {
   process.send?.(message)
 }
-const parent = new ParentLink(send)
+const parent = new ParentLink(send, controller.signal)
 let lease: Lease | undefined
 /** Kept for as long as the process lives: a lock that is collected is a lock that is given back. */
 let held: ProcessLock | null = null

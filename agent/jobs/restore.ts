@@ -11,11 +11,12 @@ import type { JobContext } from './context.ts'
 import { openBackup } from './opened.ts'
 import { requirePreflight } from './preflight.ts'
 import { tryProcessLock } from './process-lock.ts'
+import { requireAllowed } from './restore-rule.ts'
 
 /** Shows what a restore would do, or does it: pre-flight, restore beside and swap, then compares counts when asked. */
 export async function runRestore(job: JobContext, work: RestoreWork): Promise<RestoreDetail> {
   const backup = requireRef(work.backup)
-  requireAllowed(job, work)
+  requireAllowed(job.start.agent, work)
   const via = job.source(work.viaSource)
   const engine = engineFor(via.engine)
   const reader = await openBackup(job, backup, work.leanedOn)
@@ -110,19 +111,4 @@ async function requireSame(
       hint: 'Verify the backup, and do not use what was restored before you know why it differs.',
     })
   }
-}
-
-/**
- * The host's own rule, which the control plane cannot change: backups of this host, of hosts with the same `restore-group` label set by
- * its administrator, and of hosts named in restores_from.
- */
-function requireAllowed(job: JobContext, work: RestoreWork): void {
-  const { name, labels, restoresFrom } = job.start.agent
-  const origin = requireRef(work.backup).host
-  if (origin === name || restoresFrom.includes('*') || restoresFrom.includes(origin)) return
-  const group = labels['restore-group']
-  if (group !== undefined && work.originLabels['restore-group'] === group) return
-  throw new HoldfastError('restore_not_allowed', `${name} does not accept restores of backups of ${origin}`, {
-    hint: `On ${name}, add ${origin} to restores_from in agent.yaml, or give both hosts the same restore-group label.`,
-  })
 }

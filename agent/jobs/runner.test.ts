@@ -1,0 +1,97 @@
+import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { systemClock } from '../../shared/clock.ts'
+import { HoldfastError } from '../../shared/errors.ts'
+import { JobCommand } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
+import type { ConnectRequest } from '../../shared/generated/holdfast/agent/v1/session.ts'
+import { newJobId } from '../../shared/ids.ts'
+import { createLogger } from '../../shared/log.ts'
+import { waitFor } from '../../test/harness/wait.ts'
+import { Journal } from './journal.ts'
+import { Runner } from './runner.ts'
+
+let folder: string
+let journal: Journal
+/** What the control plane hears, and how many files and folders were synced by then. */
+let heard: Array<{ message: ConnectRequest['message']; synced: number }>
+let synced = 0
+let starts = 0
+
+beforeEach(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'runner-'))
+  heard = []
+  synced = 0
+  starts = 0
+  const handle = await open(folder, 'r')
+  const handles = Object.getPrototypeOf(handle) as FileHandle
+  await handle.close()
+  const { sync } = handles
+  vi.spyOn(handles, 'sync').mockImplementation(async function (this: FileHandle) {
+    await sync.call(this)
+    synced += 1
+  })
+  journal = await Journal.open(folder)
+})
+
+afterEach(async () => {
+  vi.restoreAllMocks()
+  await rm(folder, { recursive: true })
+})
+
+/** Its jobs end at once, for want of a configuration: `starts` counts the runs. */
+const runner = (of: Journal) =>
+  new Runner({
+    journal: of,
+    clock: systemClock,
+    log: createLogger({ level: 'silent' }),
+    folders: { scratch: path.join(folder, 'scratch'), known: folder, places: folder },
+    searchPath: '',
+    userHome: folder,
+    offlineLimitMs: 1000,
+    objects: {} as never,
+    signFacts: (() => undefined) as never,
+    jobSettings: async () => {
+      starts += 1
+      throw new HoldfastError('invalid_config', 'agent.yaml cannot be read')
+    },
+    leaseRemainingMs: () => 60_000,
+    send: ({ message }) => void heard.push({ message, synced }),
+  })
+
+const jobId = newJobId()
+const command = (attempt: number) => JobCommand.fromPartial({ jobId, attempt, work: { $case: 'backup', value: {} } })
+const cases = () => heard.map(({ message }) => message?.$case)
+const done = (results: number) =>
+  waitFor('the result', () => cases().filter((name) => name === 'jobResult').length === results || undefined)
+
+describe('a command', () => {
+  it('is acknowledged only when the journal has it, file and folder synced', async () => {
+    await runner(journal).command(command(1))
+    expect(heard[0]).toMatchObject({ message: { $case: 'jobAccepted', value: { jobId, attempt: 1 } } })
+    expect(heard[0]?.synced).toBeGreaterThanOrEqual(2)
+    await done(1)
+  })
+
+  it('that is repeated is answered with what is known, and never run a second time', async () => {
+    const first = runner(journal)
+    await first.command(command(1))
+    await done(1)
+    await first.command(command(1))
+    // also by an agent that was started anew
+    await runner(await Journal.open(folder)).command(command(1))
+    expect(cases()).toEqual(['jobAccepted', 'jobResult', 'jobResult', 'jobResult'])
+    expect(heard.at(-1)?.message).toMatchObject({ value: { jobId, attempt: 1, error: { code: 'invalid_config' } } })
+    expect(starts).toBe(1)
+  })
+
+  it('of an earlier attempt than the one that is known is refused', async () => {
+    const one = runner(journal)
+    await one.command(command(2))
+    await done(1)
+    await one.command(command(1))
+    expect(heard.at(-1)?.message).toMatchObject({ $case: 'jobRefused', value: { attempt: 1, error: { code: 'attempt_fenced' } } })
+    expect(starts).toBe(1)
+  })
+})
