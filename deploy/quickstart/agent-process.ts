@@ -2,15 +2,20 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { createWriteStream } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { systemClock } from '../../shared/clock.ts'
 import { HoldfastError } from '../../shared/errors.ts'
 
 const PROGRAM = fileURLToPath(new URL('../../agent/main.ts', import.meta.url))
+const LEASH = new URL('../launch/leash.mjs', import.meta.url).href
+/** An agent ends within a second; jobs that are at work are given up in order. */
+const STOP_MS = 15_000
 
-/** The quickstart's agent: the same program as on any host, in a folder of its own. */
+/** The quickstart's agent: the same program as on any host, in a folder of its own. Nothing of it outlives `stop`, or this process. */
 export class AgentProcess {
   readonly #home: string
   readonly #environment: NodeJS.ProcessEnv
-  #running: ChildProcess | null = null
+  readonly #alive = new Map<ChildProcess, Promise<void>>()
+  #stopped = false
   #gone: Promise<void> = Promise.resolve()
 
   constructor(home: string, environment: NodeJS.ProcessEnv) {
@@ -43,8 +48,7 @@ export class AgentProcess {
     const child = this.#spawn(['run'], ['ignore', 'ignore', 'pipe'])
     const log = createWriteStream(path.join(path.dirname(this.#home), 'agent.log'), { flags: 'a', mode: 0o600 })
     child.stderr?.pipe(log)
-    this.#running = child
-    this.#gone = new Promise((resolve) => child.once('close', () => resolve()))
+    this.#gone = this.#alive.get(child) ?? Promise.resolve()
   }
 
   /** Rejects when the agent ends by itself. */
@@ -55,14 +59,43 @@ export class AgentProcess {
     })
   }
 
+  /** Ends the agent and every command of it that still runs; none is started any more. */
   async stop(): Promise<void> {
-    this.#running?.kill('SIGTERM')
-    await this.#gone
+    this.#stopped = true
+    const given = new AbortController()
+    const late = systemClock.sleep(STOP_MS, given.signal).then(
+      () => this.#signal('SIGKILL'),
+      () => undefined,
+    )
+    this.#signal('SIGTERM')
+    await Promise.all(this.#alive.values())
+    given.abort()
+    await late
+  }
+
+  #signal(signal: NodeJS.Signals): void {
+    for (const child of this.#alive.keys()) child.kill(signal)
   }
 
   #spawn(args: readonly string[], stdio: ('ignore' | 'pipe')[]): ChildProcess {
-    const all = ['--disable-warning=ExperimentalWarning', PROGRAM, '--home', this.#home, ...args]
-    // a group of its own: Ctrl-C reaches the quickstart alone, which stops the agent in order
-    return spawn(process.execPath, all, { stdio, detached: true, env: this.#environment })
+    // whoever goes on with the tour after the stop must not leave an agent behind
+    if (this.#stopped) throw new HoldfastError('job_cancelled', 'stopped')
+    const all = ['--disable-warning=ExperimentalWarning', '--import', LEASH, PROGRAM, '--home', this.#home, ...args]
+    // A group of its own: Ctrl-C reaches the quickstart alone, which stops the agent in order. On the leash of the fourth stream it
+    // ends with the quickstart even when that is killed.
+    const child = spawn(process.execPath, all, {
+      stdio: [...stdio, 'pipe'],
+      detached: true,
+      env: { ...this.#environment, HOLDFAST_LEASH: '3' },
+    })
+    const gone = new Promise<void>((resolve) => {
+      child.once('close', () => resolve())
+      child.once('error', () => resolve())
+    })
+    this.#alive.set(
+      child,
+      gone.finally(() => this.#alive.delete(child)),
+    )
+    return child
   }
 }

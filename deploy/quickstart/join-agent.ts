@@ -12,8 +12,6 @@ import type { Sample } from './sample.ts'
 export interface Joined {
   readonly name: string
   readonly renewsInHours: number
-  /** It enrolled just now. */
-  readonly first: boolean
 }
 
 interface JoinOptions {
@@ -48,7 +46,7 @@ export async function joinAgent(options: JoinOptions): Promise<Joined> {
   const identity = await readIdentity(folder)
   const name = identity?.name ?? options.hostName
   await Promise.race([connected(options, name), agent.failed()])
-  return { name, renewsInHours: renewsInHours(identity?.chainPem), first: !before }
+  return { name, renewsInHours: renewsInHours(identity?.chainPem) }
 }
 
 async function connected({ server, stop }: JoinOptions, name: string): Promise<void> {

@@ -25,12 +25,10 @@ try {
   if (options === null) process.stdout.write(USAGE)
   else process.exitCode = (await quickstart({ ...options, stop: stop.signal, environment: process.env })) ? 0 : 1
 } catch (error) {
-  if (!stop.signal.aborted) {
-    const failure = asHoldfastError(error)
-    process.stderr.write(`holdfast: ${failure.message}\n${failure.hint ? `  ${failure.hint}\n` : ''}`)
-    if (failure.code === 'internal' && failure.cause instanceof Error) process.stderr.write(`${failure.cause.stack}\n`)
-    process.exitCode = exitStatusOf(failure.code)
-  }
+  const failure = asHoldfastError(error)
+  process.stderr.write(`holdfast: ${failure.message}\n${failure.hint ? `  ${failure.hint}\n` : ''}`)
+  if (failure.code === 'internal' && failure.cause instanceof Error) process.stderr.write(`${failure.cause.stack}\n`)
+  process.exitCode = exitStatusOf(failure.code)
 }
 
 function readOptions() {

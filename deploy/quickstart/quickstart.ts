@@ -9,6 +9,7 @@ import { SERVER_VERSION } from '../../control-plane/version.ts'
 import { newAgeIdentity, parseIdentityFile, recipientOf } from '../../shared/age/age.ts'
 import { systemClock } from '../../shared/clock.ts'
 import { writeDurably } from '../../shared/durable-file.ts'
+import { HoldfastError } from '../../shared/errors.ts'
 import { createLogger } from '../../shared/log.ts'
 import type { Secret } from '../../shared/secret.ts'
 import { AgentProcess } from './agent-process.ts'
@@ -27,22 +28,34 @@ export interface QuickstartOptions {
   readonly environment: NodeJS.ProcessEnv
 }
 
-/** Starts all of it, shows that it works, and runs until told to stop. False when something did not hold. */
+/** Starts all of it, shows that it works, and runs until told to stop. False when something did not hold, or with `once` was not shown. */
 export async function quickstart(options: QuickstartOptions): Promise<boolean> {
-  await mkdir(options.home, { recursive: true, mode: 0o700 })
+  await makeHome(options.home)
   const recovery = await recoveryIdentity(options.home)
   const server = await startServer(serverOptions(options, recovery.recipient))
   const agent = new AgentProcess(path.join(options.home, 'agent'), options.environment)
   try {
     await keepRecovery(options.home, recovery, server)
     banner(options, server)
-    const held = await Promise.race([tour(options, server, agent), aborted(options.stop)])
-    if (held === 'stopped') return true
+    const held = await untilStopped(options.stop, tour(options, server, agent))
+    if (held === 'stopped') return !options.once
     if (!options.once) await Promise.race([aborted(options.stop), agent.failed()])
     return held
   } finally {
     await agent.stop()
     await server.close()
+  }
+}
+
+async function makeHome(home: string): Promise<void> {
+  try {
+    await mkdir(home, { recursive: true, mode: 0o700 })
+  } catch (cause) {
+    const why = (cause as NodeJS.ErrnoException).code === 'EEXIST' ? 'is no folder' : 'cannot be made'
+    throw new HoldfastError('invalid_argument', `${home} ${why}`, {
+      hint: 'Choose a folder that you may write to with --home.',
+      cause,
+    })
   }
 }
 
@@ -53,7 +66,9 @@ async function tour(options: QuickstartOptions, server: RunningServer, agent: Ag
   const guide = new Tour({ server, host: joined.name, sample, stop: options.stop })
   await guide.showSources()
   for (const line of await foundHere(agent)) row(null, 'found here too', line)
-  const held = joined.first || options.once ? await guide.backUpAndProve(joined.first) : await guide.showBackups()
+  await guide.finishEarlier()
+  const unprotected = await guide.unprotected()
+  const held = unprotected.length > 0 || options.once ? await guide.backUpAndProve(unprotected) : await guide.showBackups()
   print(
     `  API and docs ${server.apiUrl}/docs    key ${await shownKey(options.home)}    recovery key ${shownPath(options.home, 'recovery.key')}: keep it elsewhere`,
   )
@@ -121,6 +136,15 @@ function banner(options: QuickstartOptions, server: RunningServer): void {
   const store = `${shownPath(options.home, 'store')} (local disk)`
   print(`  holdfast ${SERVER_VERSION}`.padEnd(51) + `catalog: embedded    storage: ${store}`)
   row(true, 'control plane', `${server.apiUrl}    agents: 127.0.0.1:${server.ports.agents} (mutual TLS)`)
+}
+
+/** What fails because of the stop is no failure. */
+function untilStopped<T>(stop: AbortSignal, work: Promise<T>): Promise<T | 'stopped'> {
+  const settled = work.catch((error: unknown) => {
+    if (stop.aborted) return 'stopped' as const
+    throw error
+  })
+  return Promise.race([settled, aborted(stop)])
 }
 
 function aborted(signal: AbortSignal): Promise<'stopped'> {

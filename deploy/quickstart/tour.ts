@@ -30,12 +30,37 @@ export class Tour {
     row(true, 'sources', `${host}/notes (sqlite, ${grouped(addNotes(sample.notes, 0))} rows)   ${host}/config (files, ${files})`)
   }
 
-  async backUpAndProve(first: boolean): Promise<boolean> {
+  /** What an earlier start was stopped in the middle of goes on by itself now; beside it nothing else of that source may run. */
+  async finishEarlier(): Promise<void> {
+    const { server, host } = this.#options
+    for (const source of [`${host}/notes`, `${host}/config`]) {
+      const { items } = await server.operations.listJobs(server.operator, { source, unfinished: true }, { limit: 10 })
+      for (const job of items) {
+        row(null, 'carries on', `${source}   the ${job.kind} that was stopped`)
+        const over = await this.#over(job)
+        if (over.status === 'succeeded' && over.kind === 'backup') this.#show(await this.#backup(over), '')
+      }
+    }
+  }
+
+  /** Sources of the sample without a good backup: all at the first start, some when it was stopped before it had shown everything. */
+  async unprotected(): Promise<string[]> {
+    const { server, host } = this.#options
+    const without: string[] = []
+    for (const source of [`${host}/notes`, `${host}/config`]) {
+      const { items } = await server.operations.listBackups(server.operator, { source, status: 'good' }, { limit: 1 })
+      if (items.length === 0) without.push(source)
+    }
+    return without
+  }
+
+  async backUpAndProve(unprotected: readonly string[]): Promise<boolean> {
     const notes = `${this.#options.host}/notes`
-    const full = first ? await this.#backUp(notes, 'full', '') : null
-    if (first) await this.#backUp(`${this.#options.host}/config`, 'full', '')
+    const fulls: BackupView[] = []
+    for (const source of unprotected) fulls.push(await this.#backUp(source, 'full', ''))
     addNotes(this.#options.sample.notes, MORE_ROWS)
     const next = await this.#backUp(notes, 'incremental', `   (after ${MORE_ROWS} more rows)`)
+    const full = fulls.find(({ source }) => source === notes)
     const leans = !full || next.leans_on.includes(full.id)
     if (!leans) row(false, 'backup', `the incremental does not lean on ${full?.id}`)
     return (await this.#testRestore(notes, next)) && leans
@@ -53,9 +78,14 @@ export class Tour {
     const request = { type, sources: [source], all: false, dataset_ids: [], dry_run: false, description: 'quickstart' }
     const [started] = await server.operations.startBackup(server.operator, request)
     const job = await this.#finished(started)
-    const backup = await server.operations.getBackup(server.operator, job.backup_id ?? '')
+    const backup = await this.#backup(job)
     this.#show(backup, note)
     return backup
+  }
+
+  #backup(job: JobView): Promise<BackupView> {
+    const { server } = this.#options
+    return server.operations.getBackup(server.operator, job.backup_id ?? '')
   }
 
   #show(backup: BackupView, note: string): void {
@@ -75,13 +105,16 @@ export class Tour {
     return detail.valid
   }
 
-  /** Follows the job's events to its end. */
-  async #finished(started: JobView | undefined): Promise<JobView> {
+  /** Follows the job's events to its end, whichever that is. */
+  async #over({ id }: JobView): Promise<JobView> {
     const { server, stop } = this.#options
+    for await (const _ of server.operations.jobEvents(server.operator, id, { after: 0, signal: stop })) stop.throwIfAborted()
+    return server.operations.getJob(server.operator, id)
+  }
+
+  async #finished(started: JobView | undefined): Promise<JobView> {
     if (!started) throw new HoldfastError('internal', 'no job was started')
-    for await (const _ of server.operations.jobEvents(server.operator, started.id, { after: 0, signal: stop }))
-      stop.throwIfAborted()
-    const job = await server.operations.getJob(server.operator, started.id)
+    const job = await this.#over(started)
     if (job.status === 'succeeded') return job
     throw new HoldfastError(
       'internal',

@@ -4,6 +4,8 @@ export interface CommandOptions {
   readonly cwd?: string
   /** Added to this process's own environment. */
   readonly env?: Readonly<Record<string, string>>
+  /** `env` is all of it. */
+  readonly exactEnvironment?: boolean
   /** SIGKILL after this; 10 minutes unless told. */
   readonly timeoutMs?: number
   /** Run it as this user instead of ours. */
@@ -44,7 +46,7 @@ export function tryCommand(command: string, args: readonly string[], options: Co
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       cwd: options.cwd,
-      env: { ...process.env, ...options.env },
+      env: options.exactEnvironment ? options.env : { ...process.env, ...options.env },
       timeout: options.timeoutMs ?? 600_000,
       killSignal: 'SIGKILL',
       ...options.user,

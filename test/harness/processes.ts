@@ -10,6 +10,8 @@ export interface ProcessOptions {
   readonly cwd?: string
   /** The whole environment but PATH, LANG, TZ and TMPDIR. */
   readonly env?: Readonly<Record<string, string>>
+  /** What `type` writes is its standard input; nothing unless told. */
+  readonly typed?: boolean
   /** For servers that refuse root: `plain` is `nobody` when we are root. Ours unless told. */
   readonly as?: 'plain' | 'self' | PlainUser
   /** Looked at until it gives true; the process is then up. A process that ends before that is an error with its output. */
@@ -32,6 +34,8 @@ export interface StartedProcess extends AsyncDisposable {
   readonly exited: Promise<Ended>
   /** Undefined while it runs. */
   readonly ended: Ended | undefined
+  /** To its standard input, where that was asked for. */
+  type(text: string): void
   /** A signal to it alone, for tests of what a kill does. */
   kill(signal: NodeJS.Signals): void
   /** SIGTERM (or `signal`), SIGKILL to its whole process group after `graceMs` (10 s), and waits until it is gone. */
@@ -56,7 +60,7 @@ export async function startProcess(
     cwd: options.cwd ?? '/',
     env: { ...base, ...options.env },
     detached: true,
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: [options.typed ? 'pipe' : 'ignore', 'pipe', 'pipe'],
     ...user,
   })
   const exited = new Promise<Ended>((resolve, reject) => {
@@ -69,17 +73,20 @@ export async function startProcess(
   })
   const both = keptEnd()
   const out = keptEnd()
-  child.stdout.on('data', (piece: Buffer) => {
+  child.stdout?.on('data', (piece: Buffer) => {
     both.add(piece)
     out.add(piece)
   })
-  child.stderr.on('data', both.add)
+  child.stderr?.on('data', both.add)
   const started = {
     pid: child.pid ?? 0,
     output: both.text,
     stdout: out.text,
     exited,
     ended: undefined as Ended | undefined,
+    type: (text: string) => {
+      child.stdin?.write(text)
+    },
     kill: (signal: NodeJS.Signals) => {
       child.kill(signal)
     },
