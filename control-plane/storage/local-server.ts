@@ -74,7 +74,7 @@ export async function startLocalServer(options: LocalServerOptions): Promise<Loc
 function listen(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
-      reject(portError("the local target's objects", { host, port }, '`listen`', error))
+      reject(portError("the local target's objects", { host, port }, '--agent-port or `listen`', error))
     })
     server.listen({ host, port }, () => resolve())
   })

@@ -109,8 +109,8 @@ describe.skipIf(clone === null)('the quickstart in a fresh clone', () => {
   it.each([
     ['the API', apiPort],
     ['the agents', agentPort],
-    ['enrolment', agentPort + 1],
-    ['the objects of a local target', agentPort + 2],
+    ['the enrolment', agentPort + 1],
+    ["the local target's objects", agentPort + 2],
   ])('a port of %s that is taken is named, and nothing stays running', async (what, port) => {
     const taken = createServer()
     await new Promise<void>((resolve) => taken.listen(port, '127.0.0.1', resolve))
@@ -119,7 +119,7 @@ describe.skipIf(clone === null)('the quickstart in a fresh clone', () => {
       const ours = stderr.split('\n').filter((line) => line !== '' && !line.startsWith('npm '))
       expect([status, ours]).toEqual([
         1,
-        [`holdfast: port ${port} on 127.0.0.1 cannot be used for ${what}`, expect.stringContaining('choose another port')],
+        [`holdfast: port ${port} on 127.0.0.1 for ${what} is taken`, expect.stringContaining('choose another port')],
       ])
     } finally {
       await new Promise((resolve) => taken.close(resolve))
