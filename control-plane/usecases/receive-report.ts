@@ -135,8 +135,11 @@ async function applyResult(cp: ControlPlane, ref: AttemptRef, job: JobRow, resul
     if (detail.detail) await keepDetail(cp.catalog.db, ref, detail.detail)
     return
   }
-  await finishAttempt(cp.catalog.db, ref, { outcome: 'succeeded', ...detail }, now)
-  await recordVerification(cp, job, ref, detail.detail)
+  // both or neither: a verification that found damage must not be over without its finding, should this process die between them
+  await cp.catalog.transaction(async (tx) => {
+    await finishAttempt(tx, ref, { outcome: 'succeeded', ...detail }, now)
+    await recordVerification(tx, job, detail.detail, now)
+  })
 }
 
 /**
