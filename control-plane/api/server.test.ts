@@ -76,10 +76,20 @@ describe('who may call', () => {
     expect((await ask('POST', `${V1}/backups/${OTHER_BACKUP}/verify`)).statusCode).toBe(404)
     expect((await ask('POST', `${V1}/backups/${OTHER_BACKUP}/restore`, { target: 'db1/app' })).statusCode).toBe(404)
     expect((await ask('POST', `${V1}/backups/${BACKUP}/restore`, { target: 'db2/app' })).statusCode).toBe(403)
+    expect((await ask('POST', `${V1}/backups/${BACKUP}/restore`, { target: 'db2' })).statusCode).toBe(403)
     expect((await ask('POST', `${V1}/backups/${BACKUP}/restore`, { target: 'db1/x', via: 'db2/y' })).statusCode).toBe(403)
     expect((await ask('POST', `${V1}/backups`, { sources: ['db1/app', 'db2/other'] })).statusCode).toBe(403)
     expect((await ask('GET', `${V1}/agents`)).statusCode).toBe(403)
     expect(api.operations.calls.filter(([name]) => name.startsWith('start'))).toEqual([])
+  })
+
+  test("a restore's target may be a host alone: the source's own name there", async () => {
+    api = await fakeApi()
+    const ask = (body: object) =>
+      api.app.inject({ method: 'POST', url: `${V1}/backups/${BACKUP}/restore`, headers: as('operator'), body })
+    expect((await ask({ target: 'db2' })).json()).toMatchObject({ target: 'db2/app' })
+    expect((await ask({ target: 'db2/copy' })).json()).toMatchObject({ target: 'db2/copy' })
+    for (const target of ['', 'db2/', '/app', 'a/b/c', 'DB2', '-x']) expect((await ask({ target })).statusCode).toBe(400)
   })
 
   test('a job is hidden from a key when it reads or writes another source', async () => {

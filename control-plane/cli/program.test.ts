@@ -293,6 +293,8 @@ describe('restore', () => {
       dataset_ids: ['x', 'y'],
       overwrite_existing: true,
     })
+    await run(url, ['restore', BACKUP, '--to', 'db2'])
+    expect(request()).toMatchObject({ target: 'db2/app' })
     expect((await run(url, ['restore', BACKUP, '--map', 'x'])).status).toBe(2)
     expect((await run(url, ['restore', BACKUP, '--dataset-mapping', '[1]'])).status).toBe(2)
   })

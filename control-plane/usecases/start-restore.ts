@@ -5,6 +5,7 @@ import type { StartRestore } from '../api/schemas/backups.ts'
 import { type BackupView, getBackup } from '../catalog/backups.ts'
 import { createJob, getJob, type JobView } from '../catalog/jobs.ts'
 import { fullName, listSources, type SourceRow } from '../catalog/sources.ts'
+import { selects } from '../domain/source-pattern.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { refuseTenant } from './refuse-tenant.ts'
 
@@ -25,6 +26,7 @@ export async function startRestore(cp: ControlPlane, by: Caller, id: string, req
   }
   refuseTenant(backup.engine, request.target_tenant)
   const to = await destination(cp, backup, request)
+  requireVia(by, to.via)
   const job = await createJob(
     cp.catalog.db,
     {
@@ -74,6 +76,14 @@ async function destination(cp: ControlPlane, backup: BackupView, request: StartR
     })
   }
   return requireEngine(backup, { via, targetName: name === via.name ? '' : name })
+}
+
+/** Whoever leaves `via` out uses a source's connection all the same. */
+function requireVia(by: Caller, via: SourceRow): void {
+  if (selects(by.sources, fullName(via))) return
+  throw new HoldfastError('forbidden', `the API key ${JSON.stringify(by.keyName)} may not use the source ${fullName(via)}`, {
+    hint: 'Use a key whose sources include the one by way of which the restore goes.',
+  })
 }
 
 function onlyOne(backup: BackupView, there: readonly SourceRow[], host: string): SourceRow {

@@ -4,6 +4,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { BackupDetail, RestoreDetail, TestRestoreDetail, VerifyDetail } from '../../shared/results.ts'
 import { TestHoldfast } from '../harness/holdfast.ts'
+import { Operator } from '../harness/operator.ts'
 
 /** The main job from end to end: two hosts, three kinds of backup, and every way to prove one. */
 
@@ -102,6 +103,28 @@ describe('a backup', () => {
     const again = await holdfast.operator.over(await holdfast.operator.startRestore(backup.id, { target: 'db2/copy.db' }))
     expect(again).toMatchObject({ status: 'failed', error: { code: expect.stringMatching(/source_exists|preflight_failed/) } })
     await holdfast.operator.restore(backup.id, { target: 'db2/copy.db', overwrite_existing: true })
+  })
+
+  it('is restored by --to HOST alone under its own name: into the source of that name, else as a new one beside the only one', async () => {
+    const backup = await holdfast.operator.backUp('db1/notes', 'incremental')
+    const made = await holdfast.operator.restore(backup.id, { target: 'db2' })
+    expect(made.target).toBe('db2/notes')
+    const count = (file: string) => new DatabaseSync(file, { readOnly: true }).prepare('select count(*) as n from notes').get()
+    expect(count(path.join(path.dirname(notes), 'other', 'notes'))).toEqual(count(notes))
+    // db1 has a source of that name: its own file, which is there
+    const over = await holdfast.operator.over(await holdfast.operator.startRestore(backup.id, { target: 'db1' }))
+    expect(over).toMatchObject({ target: 'db1/notes', status: 'failed', error: { message: expect.stringContaining(notes) } })
+  })
+
+  it('is not restored by way of a source that the key may not use, whether it is named or the only one', async () => {
+    const backup = await holdfast.operator.backUp('db1/notes', 'incremental')
+    const body = { name: 'narrow', role: 'operator', sources: ['db1/*', 'db2/copy'] }
+    const { key } = await holdfast.operator.ask<{ key: string }>('POST', '/api/v1/api-keys', body)
+    const narrow = new Operator(holdfast.operator.url, key)
+    for (const more of [{}, { via: 'db2/own' }]) {
+      const answer = await narrow.call('POST', `/api/v1/backups/${backup.id}/restore`, { target: 'db2/copy', ...more })
+      expect(answer).toMatchObject({ status: 403, body: { code: 'forbidden', detail: expect.stringContaining('db2/own') } })
+    }
   })
 
   it('is not restored onto a host whose own rule does not allow it', async () => {

@@ -1,6 +1,7 @@
 import { type Api, callerOf, documented, idempotencyHeaders } from '../app.ts'
 import type { Operations } from '../operations.ts'
 import {
+  type BackupView,
   backupPage,
   backupParams,
   backupQuery,
@@ -106,9 +107,10 @@ function workRoutes(app: Api, operations: Operations): void {
     },
     async (request, reply) => {
       const by = callerOf(request)
-      requireSources(by, request.body.target, request.body.via)
-      await visibleBackup(operations, by, request.params.id)
-      const job = await operations.startRestore(by, request.params.id, request.body)
+      const backup = await visibleBackup(operations, by, request.params.id)
+      const target = targetOf(backup, request.body.target)
+      requireSources(by, target, request.body.via)
+      const job = await operations.startRestore(by, request.params.id, { ...request.body, target })
       return reply.code(202).header('location', `/api/v1/jobs/${job.id}`).send(job)
     },
   )
@@ -188,4 +190,10 @@ function cleanupRoutes(app: Api, operations: Operations): void {
       return request.body.dry_run ? operations.previewCleanup(by) : operations.cleanup(by)
     },
   )
+}
+
+/** A host alone: the source's name there. Whole before the key's sources are looked at. */
+function targetOf(backup: BackupView, target: string | undefined): string | undefined {
+  if (target === undefined || target.includes('/')) return target
+  return `${target}/${backup.source.slice(backup.source.indexOf('/') + 1)}`
 }

@@ -1,5 +1,19 @@
 import { z } from 'zod'
-import { backupId, bytes, findingView, idPart, jobId, line, name, page, pageQuery, part, sourceName, time } from './common.ts'
+import {
+  backupId,
+  bytes,
+  findingView,
+  idPart,
+  jobId,
+  line,
+  name,
+  page,
+  pageQuery,
+  part,
+  restoreTarget,
+  sourceName,
+  time,
+} from './common.ts'
 import { jobPage, jobView } from './jobs.ts'
 
 export const backupType = z.enum(['full', 'incremental', 'differential'])
@@ -82,7 +96,7 @@ export const backupParams = z.strictObject({ id: backupId })
 
 export const startRestoreBody = z
   .strictObject({
-    target: sourceName.optional().describe('host/name to restore into; left out: the place it came from'),
+    target: restoreTarget.optional(),
     via: sourceName.optional().describe('source of the target host whose engine and connection are used for a new name'),
     dataset_ids: z.array(part).max(1000).default([]),
     dataset_mapping: z.record(part, part).default({}).describe('old name: new name'),

@@ -17,6 +17,12 @@ export const sourceName = z
   .max(127)
   .regex(/^[a-z0-9][a-z0-9._-]{0,62}\/[a-z0-9][a-z0-9._-]{0,62}$/)
   .describe('host/name')
+/** Where a restore goes: a host alone stands for the source's name there. */
+export const restoreTarget = z
+  .string()
+  .max(127)
+  .regex(/^[a-z0-9][a-z0-9._-]{0,62}(\/[a-z0-9][a-z0-9._-]{0,62})?$/)
+  .describe("host/name to restore into, or a host: the backup's own source name there; left out: the place it came from")
 /** A source, or a pattern in which `*` stands for any run of characters but "/". */
 export const sourcePattern = z
   .string()

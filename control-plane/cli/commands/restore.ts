@@ -38,7 +38,10 @@ export function restoreCommand(parent: Command, run: Run): void {
       'Restores into the place the backup came from, or with --to into another. What exists is replaced only with --overwrite.',
     )
     .argument('<backup>', ID_HELP)
-    .option('--to <host/name>', 'a source of that host, or a new database, folder or file beside one')
+    .option(
+      '--to <host/name>',
+      "a source of that host, or a new database, folder or file beside one; a host alone: the source's name there",
+    )
     .option('--via <host/name>', 'source whose engine and connection are used, when that host has several')
     .option('--part <part>', 'only this part (table, path, ...); may be repeated', collect, [])
     .option('--map <old=new>', 'restore a part under another name; may be repeated', mapping, {})
