@@ -11,6 +11,7 @@ import { Secret } from '../../shared/secret.ts'
 import type { BackupKind, BackupPlan } from '../engines/engine.ts'
 import { engineFor } from '../engines/registry.ts'
 import type { JobContext } from './context.ts'
+import { toldReason } from './full-reason.ts'
 import { requirePreflight } from './preflight.ts'
 import { rememberKnown } from './remember-known.ts'
 
@@ -145,7 +146,7 @@ async function openBase(
   work: BackupWork,
   folder: string,
 ): Promise<{ known: KnownChunks | null; reason: string | undefined }> {
-  if (!work.base) return { known: null, reason: undefined }
+  if (!work.base) return { known: null, reason: toldReason(job, work) }
   const base = { id: work.base.id, manifestSha256: Buffer.from(work.base.manifestSha256) }
   const kept = await openKnown(folder, base)
   if (kept) return { known: kept, reason: undefined }

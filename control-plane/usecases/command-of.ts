@@ -1,11 +1,25 @@
 import { HoldfastError } from '../../shared/errors.ts'
-import { BackupKind, type JobCommand, type BackupRef as WireRef } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
+import {
+  BackupKind,
+  type JobCommand,
+  FullReason as WireFullReason,
+  type BackupRef as WireRef,
+} from '../../shared/generated/holdfast/agent/v1/jobs.ts'
 import type { BackupRef } from '../catalog/backups.ts'
 import type { ClaimedJob } from '../catalog/claim-jobs.ts'
 import type { BackupDispatch } from '../catalog/plan-backup.ts'
+import type { FullReason } from '../domain/bases.ts'
 import type { JobSpec } from '../domain/job-spec.ts'
 
 const KINDS = { full: BackupKind.FULL, incremental: BackupKind.INCREMENTAL, differential: BackupKind.DIFFERENTIAL } as const
+
+const FULL_REASONS: Readonly<Record<FullReason, WireFullReason>> = {
+  no_good_backup: WireFullReason.NO_GOOD_BACKUP,
+  no_full_backup: WireFullReason.NO_FULL_BACKUP,
+  base_on_other_target: WireFullReason.BASE_ON_OTHER_TARGET,
+  base_damaged: WireFullReason.BASE_DAMAGED,
+  base_recipients_differ: WireFullReason.BASE_RECIPIENTS_DIFFER,
+}
 
 /** The command of a claimed job. Typed and closed: nothing in it is a command line, a path of a program or a credential. */
 export function commandOf(claimed: ClaimedJob, originLabels: Readonly<Record<string, string>>): JobCommand {
@@ -73,6 +87,7 @@ function backupWork(spec: Extract<JobSpec, { kind: 'backup' }>, dispatch: Backup
     resendBackupIds: [...dispatch.resendBackupIds],
     resendPermille: dispatch.resendPermille,
     leanedOn: dispatch.leanedOn.map(wireRef),
+    fullReason: dispatch.reason === null ? WireFullReason.UNSPECIFIED : FULL_REASONS[dispatch.reason],
   }
 }
 

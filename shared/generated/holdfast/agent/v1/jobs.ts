@@ -60,6 +60,77 @@ export function backupKindToJSON(object: BackupKind): string {
   }
 }
 
+/** Why a full is made although something smaller was asked for. The job's answer and its log say it. */
+export const FullReason = {
+  UNSPECIFIED: 0,
+  NO_GOOD_BACKUP: 1,
+  NO_FULL_BACKUP: 2,
+  BASE_ON_OTHER_TARGET: 3,
+  BASE_DAMAGED: 4,
+  /** BASE_RECIPIENTS_DIFFER - Somebody who has to be able to open the new backup cannot open the base. */
+  BASE_RECIPIENTS_DIFFER: 5,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type FullReason = typeof FullReason[keyof typeof FullReason];
+
+export namespace FullReason {
+  export type UNSPECIFIED = typeof FullReason.UNSPECIFIED;
+  export type NO_GOOD_BACKUP = typeof FullReason.NO_GOOD_BACKUP;
+  export type NO_FULL_BACKUP = typeof FullReason.NO_FULL_BACKUP;
+  export type BASE_ON_OTHER_TARGET = typeof FullReason.BASE_ON_OTHER_TARGET;
+  export type BASE_DAMAGED = typeof FullReason.BASE_DAMAGED;
+  export type BASE_RECIPIENTS_DIFFER = typeof FullReason.BASE_RECIPIENTS_DIFFER;
+  export type UNRECOGNIZED = typeof FullReason.UNRECOGNIZED;
+}
+
+export function fullReasonFromJSON(object: any): FullReason {
+  switch (object) {
+    case 0:
+    case "FULL_REASON_UNSPECIFIED":
+      return FullReason.UNSPECIFIED;
+    case 1:
+    case "FULL_REASON_NO_GOOD_BACKUP":
+      return FullReason.NO_GOOD_BACKUP;
+    case 2:
+    case "FULL_REASON_NO_FULL_BACKUP":
+      return FullReason.NO_FULL_BACKUP;
+    case 3:
+    case "FULL_REASON_BASE_ON_OTHER_TARGET":
+      return FullReason.BASE_ON_OTHER_TARGET;
+    case 4:
+    case "FULL_REASON_BASE_DAMAGED":
+      return FullReason.BASE_DAMAGED;
+    case 5:
+    case "FULL_REASON_BASE_RECIPIENTS_DIFFER":
+      return FullReason.BASE_RECIPIENTS_DIFFER;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return FullReason.UNRECOGNIZED;
+  }
+}
+
+export function fullReasonToJSON(object: FullReason): string {
+  switch (object) {
+    case FullReason.UNSPECIFIED:
+      return "FULL_REASON_UNSPECIFIED";
+    case FullReason.NO_GOOD_BACKUP:
+      return "FULL_REASON_NO_GOOD_BACKUP";
+    case FullReason.NO_FULL_BACKUP:
+      return "FULL_REASON_NO_FULL_BACKUP";
+    case FullReason.BASE_ON_OTHER_TARGET:
+      return "FULL_REASON_BASE_ON_OTHER_TARGET";
+    case FullReason.BASE_DAMAGED:
+      return "FULL_REASON_BASE_DAMAGED";
+    case FullReason.BASE_RECIPIENTS_DIFFER:
+      return "FULL_REASON_BASE_RECIPIENTS_DIFFER";
+    case FullReason.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 export const Severity = { UNSPECIFIED: 0, INFO: 1, WARNING: 2, ERROR: 3, UNRECOGNIZED: -1 } as const;
 
 export type Severity = typeof Severity[keyof typeof Severity];
@@ -203,6 +274,7 @@ export interface BackupWork {
   resendPermille: number;
   /** Backups that the base leans on, by id: where their objects lie. */
   leanedOn: BackupRef[];
+  fullReason: FullReason;
 }
 
 export interface RestoreWork {
@@ -687,6 +759,7 @@ function createBaseBackupWork(): BackupWork {
     resendBackupIds: [],
     resendPermille: 0,
     leanedOn: [],
+    fullReason: 0,
   };
 }
 
@@ -721,6 +794,9 @@ export const BackupWork: MessageFns<BackupWork> = {
     }
     for (const v of message.leanedOn) {
       BackupRef.encode(v!, writer.uint32(82).fork()).join();
+    }
+    if (message.fullReason !== 0) {
+      writer.uint32(88).int32(message.fullReason);
     }
     return writer;
   },
@@ -818,6 +894,14 @@ export const BackupWork: MessageFns<BackupWork> = {
             message.leanedOn.push(BackupRef.decode(reader, reader.uint32()));
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.fullReason = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -864,6 +948,11 @@ export const BackupWork: MessageFns<BackupWork> = {
         : globalThis.Array.isArray(object?.leaned_on)
         ? object.leaned_on.map((e: any) => BackupRef.fromJSON(e))
         : [],
+      fullReason: isSet(object.fullReason)
+        ? fullReasonFromJSON(object.fullReason)
+        : isSet(object.full_reason)
+        ? fullReasonFromJSON(object.full_reason)
+        : 0,
     };
   },
 
@@ -899,6 +988,9 @@ export const BackupWork: MessageFns<BackupWork> = {
     if (message.leanedOn?.length) {
       obj.leanedOn = message.leanedOn.map((e) => BackupRef.toJSON(e));
     }
+    if (message.fullReason !== 0) {
+      obj.fullReason = fullReasonToJSON(message.fullReason);
+    }
     return obj;
   },
 
@@ -919,6 +1011,7 @@ export const BackupWork: MessageFns<BackupWork> = {
     message.resendBackupIds = object.resendBackupIds?.map((e) => e) || [];
     message.resendPermille = object.resendPermille ?? 0;
     message.leanedOn = object.leanedOn?.map((e) => BackupRef.fromPartial(e)) || [];
+    message.fullReason = object.fullReason ?? 0;
     return message;
   },
 };
