@@ -1,4 +1,5 @@
-import { rm, writeFile } from 'node:fs/promises'
+import { hash } from 'node:crypto'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { arch, platform } from 'node:os'
 import { cached } from './cache.ts'
 import { runCommand } from './commands.ts'
@@ -44,5 +45,17 @@ export function pypiWheel(name: string, version: string, options: WheelOptions):
     } finally {
       await rm(requirements, { force: true })
     }
+  })
+}
+
+/** The packages of a requirements file, with all that they need, for the Python that is here. Gives the folder for PYTHONPATH. */
+export async function pypiPackages(name: string, requirements: string): Promise<string> {
+  const python = (await runCommand('python3', ['-c', 'import sys; print("%d.%d" % sys.version_info[:2])'])).trim()
+  const version = hash('sha256', await readFile(requirements)).slice(0, 16)
+  return cached(name, `${version}-python${python}`, async (draft) => {
+    await runCommand('python3', [
+      ...['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--only-binary=:all:'],
+      ...['--target', draft, '-r', requirements],
+    ])
   })
 }

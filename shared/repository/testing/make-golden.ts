@@ -1,18 +1,18 @@
-import { writeFileSync } from 'node:fs'
-import { TestFleet } from './fleet.ts'
-import { writeGolden } from './golden-content.ts'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { makeGolden } from './golden-repository.ts'
 
 /**
- * Writes a repository with the writer of today: `node shared/repository/testing/make-golden.ts FILE`. Run once for each version of the
- * format; a file that exists is never made again, since later versions have to read what this one wrote.
+ * Writes the golden repository of a version of the format: `node shared/repository/testing/make-golden.ts FOLDER`. Run once for each version: a
+ * folder that exists is never made again, since later versions have to read what this one wrote.
  */
-const fleet = await TestFleet.create()
-const full = await fleet.backup(0, (sink) => writeGolden(sink, 0))
-await fleet.backup(1, (sink) => writeGolden(sink, 1), { base: full })
-const golden = {
-  identity: fleet.identity.reveal(),
-  agent_identity: fleet.agentIdentity.reveal(),
-  verifying_key: fleet.verifyingKey,
-  objects: Object.fromEntries([...fleet.objects.objects].map(([key, bytes]) => [key, bytes.toString('base64')])),
+const folder = process.argv[2] as string
+const golden = await makeGolden()
+mkdirSync(folder)
+for (const [key, bytes] of golden.objects) {
+  const file = path.join(folder, 'target', key)
+  mkdirSync(path.dirname(file), { recursive: true })
+  writeFileSync(file, bytes)
 }
-writeFileSync(process.argv[2] as string, `${JSON.stringify(golden, null, 1)}\n`, { flag: 'wx' })
+for (const [name, text] of Object.entries(golden.identities)) writeFileSync(path.join(folder, `${name}.txt`), text)
+writeFileSync(path.join(folder, 'expected.json'), `${JSON.stringify(golden.expected, null, 1)}\n`)

@@ -1,0 +1,1 @@
+"""A second reader of Holdfast repositories, written from shared/repository/FORMAT.md alone."""
