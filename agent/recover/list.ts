@@ -38,11 +38,14 @@ export interface ManifestPlace {
   readonly key: string
 }
 
-/** Places of all manifests in a store. */
+/** Places of all manifests in a store, each once: a listing may repeat itself. One that is named may be gone by now. */
 export async function* manifestPlaces(store: StorageTarget, signal: AbortSignal): AsyncGenerator<ManifestPlace> {
+  const seen = new Set<string>()
   for await (const { key } of store.list('', signal)) {
     const [, host, source, id] = MANIFEST.exec(key) ?? []
-    if (host && source && id) yield { host, source, id, key }
+    if (!host || !source || !id || seen.has(key)) continue
+    seen.add(key)
+    yield { host, source, id, key }
   }
 }
 
@@ -73,7 +76,8 @@ export async function recoverList(
       verified = await readManifest(store, place, verifyingKey, signal)
     } catch (error) {
       if (!isHoldfastError(error) || error.retry) throw error
-      problems.push({ key: place.key, code: error.code, message: error.message })
+      // a listing that lags behind a removal names what is not there
+      if (error.code !== 'object_missing') problems.push({ key: place.key, code: error.code, message: error.message })
       continue
     }
     const { facts, commit } = verified.manifest

@@ -13,6 +13,8 @@ import { openStore } from '../../shared/storage/registry.ts'
 import { recoverCommand } from '../cli/recover.ts'
 import { engineFor } from '../engines/registry.ts'
 import { testRun } from '../engines/testing/run.ts'
+import { recoverList } from './list.ts'
+import { openForRecovery } from './open.ts'
 
 let fleet: TestFleet
 let store: string
@@ -234,4 +236,35 @@ describe('recover, with the store and an identity file alone', () => {
     expect((await readFile(path.join(to, '0001-.._.._etc_x_'))).equals(bytes)).toBe(true)
     expect((await recover(...args, '--raw')).code).toBe('already_exists')
   })
+})
+
+test('a listing that lags or repeats itself changes nothing', async () => {
+  const { signal } = new AbortController()
+  const target = await openStore(store)
+  const removed = manifestKey({ ...full.facts, id: '20250101T000000Z-0123456789' })
+  const odd = new Proxy(target, {
+    get: (of, property) => {
+      const value: unknown = Reflect.get(of, property)
+      if (property !== 'list') return typeof value === 'function' ? value.bind(of) : value
+      return async function* (prefix: string) {
+        if (prefix === '') yield { key: removed, size: 1000, modified: new Date(0) }
+        for await (const object of of.list(prefix)) yield* [object, object]
+        for await (const object of of.list(prefix)) yield object
+      }
+    },
+  })
+  const list = (from: typeof target) => recoverList(from, { verifyingKey: fleet.verifyingKey, signal })
+  const right = await list(target)
+  expect(right.problems).toEqual([])
+  expect(right.backups.length).toBeGreaterThan(1)
+  expect(await list(odd)).toEqual(right)
+  const opened = await openForRecovery(
+    odd,
+    next.facts.id.slice(-4),
+    { identities: [fleet.identity], verifyingKey: undefined },
+    signal,
+  )
+  expect(opened.manifest).toEqual(next)
+  await opened.reader.close()
+  await target.close()
 })

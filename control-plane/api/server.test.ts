@@ -201,6 +201,15 @@ describe('what is asked', () => {
     expect((await api.app.inject({ method: 'PUT', url: `${V1}/fleet`, headers, payload })).statusCode).toBe(status)
   })
 
+  test.each([{}, { risk_accepted: false }, { risk_accepted: 'yes' }])('a lost job is not forced by %j', async (body) => {
+    api = await fakeApi()
+    const ask = (payload: object) =>
+      api.app.inject({ method: 'POST', url: `${V1}/jobs/${JOB}/force`, headers: as('operator'), payload })
+    expect((await ask(body)).statusCode).toBe(400)
+    expect(api.operations.calls.map(([name]) => name)).not.toContain('forceJob')
+    expect((await ask({ risk_accepted: true })).statusCode).toBe(202)
+  })
+
   test('another media type is refused', async () => {
     api = await fakeApi()
     const headers = { ...as('operator'), 'content-type': 'text/plain' }

@@ -432,6 +432,29 @@ describe('jobs and the rest of the fleet', () => {
     expect((await run(url, ['delete', BACKUP, '--yes'])).status).toBe(0)
   })
 
+  test('who forces a lost job is told what that risks, and has to say so', async () => {
+    await serve({ getJob: async () => job({ status: 'lost', agent: 'db1', target: 'db1/copy' }) })
+    expect((await run(url, ['force', JOB])).status).toBe(2)
+    const asked = await run(url, ['force', JOB], { answer: 'no' })
+    expect(asked.status).toBe(1)
+    expect(asked.asked.join()).toMatch(/If it still writes db1\/copy, a further attempt may mix with it/)
+    expect(api?.operations.calls.map(([name]) => name)).not.toContain('forceJob')
+    expect((await run(url, ['force', JOB], { answer: 'y' })).status).toBe(0)
+    expect(api?.operations.calls.map(([name]) => name)).toContain('forceJob')
+  })
+
+  test('who revokes an agent is told that addresses it was given work for at most 15 minutes more', async () => {
+    const revoked = {
+      ...{ id: 'a1', name: 'db1', state_reason: null, connected: false, version: null, os: null, arch: null },
+      ...{ labels: {}, clock_offset_seconds: null, sources: [], certificate: null },
+      ...{ created_at: '2026-11-21T02:00:00.000Z', last_seen_at: null },
+    } as const
+    await serve({ revokeAgent: async () => ({ ...revoked, state: 'revoked', labels: {}, sources: [] }) })
+    const said = /work until they expire, in at most 15 minutes/
+    expect((await run(url, ['agents', 'revoke', 'db1'], { answer: '' })).asked.join()).toMatch(said)
+    expect((await run(url, ['agents', 'revoke', 'db1', '--yes'])).err).toMatch(said)
+  })
+
   test.each(['bash', 'zsh', 'fish'])('completion for %s names every command and its options', async (shell) => {
     const { status, out } = await run(null, ['completion', shell])
     expect(status).toBe(0)

@@ -88,6 +88,17 @@ describe.each(await catalogsUnderTest())('a rebuilt catalog, $kind', ({ open }) 
     expect(await validations()).toEqual([next.facts.id])
   })
 
+  test('believes no listing: what it repeats is one backup, what it names and is not there is none', async () => {
+    const removed = manifestKey({ ...full.facts, id: '20250101T000000Z-0123456789' })
+    const list = target.list.bind(target)
+    target.list = async function* (prefix, signal) {
+      if (prefix === '') yield { key: removed, size: 1000, modified: new Date(0) }
+      for await (const object of list(prefix, signal)) yield* [object, object]
+    }
+    expect(await adopt()).toEqual({ adopted: 2, refused: 1 })
+    expect(await look(next)).toMatchObject({ status: 'good', leansOn: [full.facts.id], copies: [{ target: 'primary' }] })
+  })
+
   test('validates nothing that the self-backup knows to be valid', async () => {
     await adopt()
     await set(next, { valid: true })

@@ -35,8 +35,11 @@ export async function adoptManifests(deps: RebuildDeps): Promise<{ adopted: numb
   const read: FoundManifest[] = []
   let refused = 0
   for (const target of deps.targets) {
+    const seen = new Set<string>()
     for await (const { key } of target.list('')) {
-      if (!MANIFEST.test(key)) continue
+      // a listing may repeat itself
+      if (!MANIFEST.test(key) || seen.has(key)) continue
+      seen.add(key)
       const manifest = await readManifest(deps, target, key)
       if (manifest) read.push(manifest)
       else refused += 1

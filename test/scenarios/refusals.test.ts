@@ -147,6 +147,7 @@ describe('bodies, sizes and ids', () => {
     ['POST', '/api/v1/backups', 400, 'invalid_argument', { sources: ['db1/tree', 'db1/tree'] }],
     ['POST', '/api/v1/backups', 400, 'invalid_argument', { sources: ['db1/tree'], force: true }],
     ['POST', '/api/v1/backups', 404, 'not_found', { sources: ['db1/nothing'] }],
+    ['POST', '/api/v1/backups', 422, 'not_supported', { sources: ['db1/tree'], tenant_id: 'one' }],
     ['POST', '/api/v1/backups', 400, 'invalid_argument', { sources: ['db1/tree'], description: 'x'.repeat(501) }],
     ['POST', '/api/v1/backups', 413, 'too_large', { description: 'x'.repeat(3_000_000) }],
     ['GET', '/api/v1/backups/20200101T000000Z-0123456789', 404, 'not_found', undefined],

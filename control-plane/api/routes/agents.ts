@@ -47,12 +47,17 @@ export function agentRoutes(app: Api, operations: Operations): void {
   app.post(
     '/api/v1/agents/:name/revoke',
     {
-      schema: documented('agents', 'revokeAgent', 'Refuse an agent from now on; its backups remain', {
-        headers: idempotencyHeaders,
-        params: agentParams,
-        body: revokeBody,
-        response: { 200: agentView },
-      }),
+      schema: documented(
+        'agents',
+        'revokeAgent',
+        'Refuse an agent from now on; its backups remain, and addresses it was given work for at most 15 minutes more',
+        {
+          headers: idempotencyHeaders,
+          params: agentParams,
+          body: revokeBody,
+          response: { 200: agentView },
+        },
+      ),
     },
     async (request) => operations.revokeAgent(callerOf(request), request.params.name, request.body.reason),
   )

@@ -108,12 +108,16 @@ async function invited(cli: Cli, name: string | undefined, from: string | undefi
   return names.filter((line) => line !== '')
 }
 
+/** They are signed for the store, which knows nothing of agents. */
+const ADDRESSES_LAST = 'Addresses of objects that it was already given work until they expire, in at most 15 minutes'
+
 async function revoke(cli: Cli, name: string, options: { reason?: string; yes?: boolean }): Promise<ExitStatus> {
-  await confirm(cli.io, options.yes, `Refuse the agent ${safe(name)} from now on?`)
+  await confirm(cli.io, options.yes, `Refuse the agent ${safe(name)} from now on? ${ADDRESSES_LAST}.`)
   const body = options.reason === undefined ? {} : { reason: options.reason }
   const agent = await cli.client.send<AgentView>('POST', `/api/v1/agents/${encodeURIComponent(name)}/revoke`, body)
   if (cli.format === 'json') printJson(cli.io, agent)
   else cli.io.out(`${safe(agent.name)}  ${agent.state}\n`)
+  cli.io.err(`${ADDRESSES_LAST}\n`)
   return EXIT.done
 }
 
