@@ -109,6 +109,7 @@ function connected(link: Link | undefined): Link {
 const objectsOf = (link: () => Link | undefined): Link['objects'] => ({
   signPuts: (request, options) => connected(link()).objects.signPuts(request, options),
   signGets: (request, options) => connected(link()).objects.signGets(request, options),
+  askUnlock: (request, options) => connected(link()).objects.askUnlock(request, options),
   openBackups: (request, options) => connected(link()).objects.openBackups(request, options),
   commitBackup: (request, options) => connected(link()).objects.commitBackup(request, options),
 })

@@ -32,7 +32,12 @@ async function serve(file: string | undefined, over: Tree, rebuild: RebuildReque
     defaultTarget: config.defaultTarget,
     recoveryRecipients: config.recoveryRecipients,
     keyring: config.keyring,
-    limits: { ...DEFAULT_LIMITS, parallelJobs: config.parallelJobs, parallelJobsPerAgent: config.parallelJobsPerAgent },
+    limits: {
+      ...DEFAULT_LIMITS,
+      parallelJobs: config.parallelJobs,
+      parallelJobsPerAgent: config.parallelJobsPerAgent,
+      unlockSeconds: config.unlockSeconds,
+    },
     rebuild: rebuild && (await rebuildWith(rebuild, log)),
     ...(config.olderPolicy ? { policy: { name: 'backup', spec: config.olderPolicy } } : {}),
     metricsFor: config.whoScrapes,

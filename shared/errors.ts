@@ -69,6 +69,8 @@ export const ERRORS = {
   agent_offline: row('UNAVAILABLE', 503, true),
   agent_crashed: row('UNAVAILABLE', 503, true),
   preflight_failed: row('FAILED_PRECONDITION', 409),
+  /** No operator came with a recovery key while the job waited. */
+  unlock_expired: row('FAILED_PRECONDITION', 409),
   // source and tools
   source_unreachable: row('UNAVAILABLE', 503, true),
   source_denied: row('PERMISSION_DENIED', 403),

@@ -3,6 +3,7 @@ import { AGENT_VERSION } from '../version.ts'
 import { configureCommand } from './configure.ts'
 import type { CliDeps } from './deps.ts'
 import { discoverCommand } from './discover.ts'
+import { jobsCommand } from './jobs.ts'
 import { recoverCommand } from './recover.ts'
 import { runCommand } from './run.ts'
 import { sourceCommand } from './source.ts'
@@ -19,6 +20,7 @@ export function agentProgram(deps: CliDeps): Command {
     .addCommand(runCommand(deps))
     .addCommand(discoverCommand(deps))
     .addCommand(sourceCommand(deps))
+    .addCommand(jobsCommand(deps))
     .addCommand(recoverCommand(deps))
   inherit(program)
   return program

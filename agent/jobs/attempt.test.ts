@@ -41,7 +41,7 @@ async function stuck(clock: FakeClock, deadlineSeconds: number) {
   })
   const journal = await Journal.open(at('journal'))
   const key = () => new Secret(Buffer.alloc(32, 1))
-  await journal.accept(command, { dataKey: key(), gearKey: key() })
+  await journal.accept(command, { backup: { dataKey: key(), gearKey: key() } })
   const asked = Promise.withResolvers<void>()
   const signPuts = async (_: unknown, options?: { signal?: AbortSignal }): Promise<never> => {
     asked.resolve()

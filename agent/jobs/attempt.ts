@@ -57,6 +57,7 @@ export class Attempt {
       folders: { ...deps.folders, scratch },
       searchPath: deps.searchPath,
       keys: keys && { dataKey: keys.dataKey.reveal(), gearKey: keys.gearKey.reveal() },
+      jobKey: deps.journal.jobKey(command.jobId)?.reveal() ?? null,
       earlier: earlier.map((entry): PlainEarlierAttempt => ({ ...entry, dataKey: entry.dataKey.reveal() })),
       leaseMs: deps.leaseRemainingMs(),
     })

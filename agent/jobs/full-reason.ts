@@ -7,7 +7,7 @@ const FULL_REASONS: Readonly<Record<number, string>> = {
   [FullReason.BASE_ON_OTHER_TARGET]: 'the last backups lie on another target',
   [FullReason.BASE_DAMAGED]: 'the last backup, or one that it leans on, is damaged or gone',
   [FullReason.BASE_RECIPIENTS_DIFFER]:
-    'the last backups cannot be opened by everybody who has to be able to open this one, since recipients were added',
+    'the last backups are sealed to other recipients than this one: recipients were added, or a policy says otherwise now',
 }
 
 /** A full is many times what was asked for: whoever waits for it, or pays for it, is told why. */

@@ -6,7 +6,7 @@ import type { Journal } from './journal.ts'
 import type { ParentCalls } from './messages.ts'
 
 export interface CallDeps {
-  readonly objects: Pick<ObjectServiceClient, 'signPuts' | 'signGets' | 'openBackups' | 'commitBackup'>
+  readonly objects: Pick<ObjectServiceClient, 'signPuts' | 'signGets' | 'askUnlock' | 'openBackups' | 'commitBackup'>
   readonly signFacts: (facts: Facts) => SignedFacts
   readonly journal: Journal
   readonly clock: Clock
@@ -21,6 +21,7 @@ export function jobCalls(deps: CallDeps, job: { jobId: string; attempt: number }
   return {
     signPuts: (objects) => call(() => deps.objects.signPuts({ jobId, attempt, objects }, { signal })),
     signGets: (objects) => call(() => deps.objects.signGets({ jobId, attempt, objects }, { signal })),
+    askUnlock: (recipient) => call(() => deps.objects.askUnlock({ jobId, attempt, recipient }, { signal })),
     openBackups: (recipient) => call(() => deps.objects.openBackups({ jobId, attempt, recipient }, { signal })),
     commitBackup: ({ facts, detail }) => {
       const signed = Buffer.from(JSON.stringify(deps.signFacts(facts)))

@@ -17,8 +17,7 @@ const jobId = newJobId()
 const command = (attempt: number): JobCommand =>
   JobCommand.fromPartial({ jobId, attempt, work: { $case: 'backup', value: { dryRun: false } } })
 const keys = (byte: number) => ({
-  dataKey: new Secret(Buffer.alloc(32, byte)),
-  gearKey: new Secret(Buffer.alloc(32, byte + 100)),
+  backup: { dataKey: new Secret(Buffer.alloc(32, byte)), gearKey: new Secret(Buffer.alloc(32, byte + 100)) },
 })
 const result = (attempt: number) => JobResult.fromPartial({ jobId, attempt, outcome: JobOutcome.FAILED })
 const pack = (name: string) => ({ name, size: 3, sha256: Buffer.alloc(32, 1), chunks: Buffer.from([1, 2, 3]) })
@@ -35,7 +34,7 @@ describe('the journal', () => {
 
   it('keeps a result until it is confirmed', async () => {
     const journal = await Journal.open(folder)
-    await journal.accept(command(1), null)
+    await journal.accept(command(1))
     await journal.finished(result(1))
     expect((await Journal.open(folder)).get(jobId)?.result).toMatchObject({ jobId, outcome: JobOutcome.FAILED })
     await journal.confirmed(jobId, 1, true)
@@ -44,7 +43,7 @@ describe('the journal', () => {
 
   it('ignores a confirmation of another attempt', async () => {
     const journal = await Journal.open(folder)
-    await journal.accept(command(2), null)
+    await journal.accept(command(2))
     await journal.finished(result(2))
     await journal.confirmed(jobId, 1, true)
     expect(journal.get(jobId)?.state).toBe('finished')
@@ -77,6 +76,25 @@ describe('the journal', () => {
     expect(earlier[0]?.packs).toEqual([pack('packs/1-a')])
   })
 
+  it('keeps the key of a job that has to be unlocked for its further attempts, and forgets it when the job is over', async () => {
+    const restore = (attempt: number) =>
+      JobCommand.fromPartial({ jobId, attempt, needsUnlock: true, work: { $case: 'restore', value: {} } })
+    const journal = await Journal.open(folder)
+    await journal.accept(restore(1), { jobKey: new Secret('AGE-SECRET-KEY-1FIRST') })
+    expect((await stat(path.join(folder, `${jobId}.json`))).mode & 0o777).toBe(0o600)
+    await journal.finished(result(1))
+    await journal.confirmed(jobId, 1, false)
+    const again = await Journal.open(folder)
+    await again.accept(restore(2), { jobKey: new Secret('AGE-SECRET-KEY-1SECOND') })
+    expect(again.jobKey(jobId)?.reveal()).toBe('AGE-SECRET-KEY-1FIRST')
+    expect(JSON.stringify(again.get(jobId))).not.toContain('FIRST')
+    await again.finished(result(2))
+    await again.confirmed(jobId, 2, true)
+    expect(await readdir(folder)).toEqual([])
+    await again.accept(command(1))
+    expect(again.jobKey(jobId)).toBeNull()
+  })
+
   it('leaves out a line that was torn by a crash', async () => {
     const journal = await Journal.open(folder)
     await journal.accept(command(1), keys(1))
@@ -93,7 +111,7 @@ describe('the journal', () => {
 
   it('takes no job id that could leave its folder', async () => {
     const journal = await Journal.open(folder)
-    await expect(journal.accept({ ...command(1), jobId: '../../etc/cron.d/x' }, null)).rejects.toThrow('is not allowed')
+    await expect(journal.accept({ ...command(1), jobId: '../../etc/cron.d/x' })).rejects.toThrow('is not allowed')
   })
 
   it('prints no key', async () => {

@@ -27,6 +27,8 @@ const recordSchema = z.strictObject({
   keys: z.array(z.strictObject({ attempt: z.number().int().positive(), key: base64 })),
   /** The gear key of a full, so that its next attempt cuts at the same places. */
   gear_key: base64.nullable(),
+  /** The age identity of a job that has to be unlocked: its further attempts need no second unlock. */
+  job_key: z.string().max(200).optional(),
 })
 type StoredRecord = z.infer<typeof recordSchema>
 
@@ -45,6 +47,15 @@ export interface JournalRecord {
   readonly state: 'accepted' | 'running' | 'finished' | 'confirmed'
   readonly command: JobCommand
   readonly result: JobResult | null
+  readonly jobKey: Secret | null
+}
+
+/** What a new attempt brings; what the job has already goes on. */
+export interface NewKeys {
+  /** For a backup: the attempt's own data key, and a gear key if it turns out to need one. */
+  readonly backup?: { readonly dataKey: Secret<Buffer>; readonly gearKey: Secret<Buffer> }
+  /** For a job that has to be unlocked. */
+  readonly jobKey?: Secret
 }
 
 export class Journal {
@@ -63,7 +74,13 @@ export class Journal {
     for (const name of await readdir(folder)) {
       if (!name.endsWith('.json')) continue
       const file = path.join(folder, name)
-      const parsed = readJson(await readFile(file, 'utf8'), recordSchema)
+      const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+        // over since the folder was read: the agent goes on while somebody looks
+        if (error.code === 'ENOENT') return null
+        throw error
+      })
+      if (text === null) continue
+      const parsed = readJson(text, recordSchema)
       if (!parsed.success) {
         throw new HoldfastError('internal', `journal file ${file} is damaged`, {
           hint: 'Move the file away to start without it; the control plane will then declare that job lost.',
@@ -84,10 +101,11 @@ export class Journal {
     return stored && toRecord(stored)
   }
 
-  /** Durable when it returns. `keys` for a backup: the new attempt's own data key, and a gear key if it turns out to need one. */
-  async accept(command: JobCommand, keys: { dataKey: Secret<Buffer>; gearKey: Secret<Buffer> } | null): Promise<void> {
+  /** Durable when it returns. */
+  async accept(command: JobCommand, { backup: keys, jobKey }: NewKeys = {}): Promise<void> {
     const before = this.#records.get(command.jobId)
     const earlier = before?.keys ?? []
+    const job_key = before?.job_key ?? jobKey?.reveal()
     await this.#write({
       job_id: command.jobId,
       attempt: command.attempt,
@@ -96,6 +114,7 @@ export class Journal {
       result: null,
       keys: keys ? [...earlier, { attempt: command.attempt, key: keys.dataKey.reveal().toString('base64') }] : earlier,
       gear_key: before?.gear_key ?? (keys ? keys.gearKey.reveal().toString('base64') : null),
+      ...(job_key === undefined ? {} : { job_key }),
     })
   }
 
@@ -120,7 +139,7 @@ export class Journal {
   async confirmed(jobId: string, attempt: number, final: boolean): Promise<void> {
     const stored = this.#records.get(jobId)
     if (stored?.attempt !== attempt || stored.state === 'accepted' || stored.state === 'running') return
-    if (!final && stored.keys.length > 0) return this.#change(jobId, { state: 'confirmed' })
+    if (!final && (stored.keys.length > 0 || stored.job_key !== undefined)) return this.#change(jobId, { state: 'confirmed' })
     await this.#serial(async () => {
       this.#records.delete(jobId)
       await rm(this.#file(jobId), { force: true })
@@ -139,6 +158,11 @@ export class Journal {
       })
     }
     return { dataKey: secretBytes(key.key), gearKey: secretBytes(stored.gear_key) }
+  }
+
+  /** Null for a job that need not be unlocked. */
+  jobKey(jobId: string): Secret | null {
+    return this.get(jobId)?.jobKey ?? null
   }
 
   /** Packs that earlier attempts of the job stored, with their keys. A torn last line (a crash while it was written) is left out. */
@@ -209,6 +233,7 @@ function toRecord(stored: StoredRecord): JournalRecord {
     state: stored.state,
     command: JobCommand.decode(Buffer.from(stored.command, 'base64')),
     result: stored.result === null ? null : JobResult.decode(Buffer.from(stored.result, 'base64')),
+    jobKey: stored.job_key === undefined ? null : new Secret(stored.job_key),
   }
 }
 

@@ -1,5 +1,6 @@
 import type { ErrorCode } from '../../shared/errors.ts'
 import type {
+  AskUnlockResponse,
   CommitBackupResponse,
   ObjectToGet,
   ObjectToPut,
@@ -37,6 +38,8 @@ export interface JobStart {
   /** Only for backups. */
   readonly keys: { readonly dataKey: Uint8Array; readonly gearKey: Uint8Array } | null
   readonly earlier: readonly PlainEarlierAttempt[]
+  /** The age identity of a job that has to be unlocked. */
+  readonly jobKey: string | null
   readonly leaseMs: number
 }
 
@@ -72,6 +75,7 @@ export type FromChild =
 export interface ParentCalls {
   signPuts(objects: ObjectToPut[]): Promise<SignPutsResponse>
   signGets(objects: ObjectToGet[]): Promise<SignGetsResponse>
+  askUnlock(recipient: string): Promise<AskUnlockResponse>
   openBackups(recipient: string): Promise<OpenBackupsResponse>
   /** Signs the facts with the agent's identity and offers them, with the job's answer. */
   commitBackup(offer: { facts: Facts; detail: BackupDetail }): Promise<CommitBackupResponse>

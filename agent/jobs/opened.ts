@@ -6,17 +6,22 @@ import { verifyManifest } from '../../shared/manifest/verify.ts'
 import { openDataKeys } from '../../shared/repository/keys.ts'
 import { openReader } from '../../shared/repository/reader.ts'
 import type { BackupReader, ReaderOptions } from '../../shared/repository/repository.ts'
-import type { Secret } from '../../shared/secret.ts'
+import { Secret } from '../../shared/secret.ts'
 import type { JobContext } from './context.ts'
+import { waitForUnlock } from './unlock.ts'
 
 /**
- * What is needed to read the backup that the command names. The data keys come sealed to a recipient made here for this job alone, and every manifest
+ * What is needed to read the backup that the command names. The data keys come sealed to a recipient made on this host for this job alone, by the
+ * control plane or, where it cannot open them, by an operator. Every manifest
  * is checked with the fleet's verifying key from this agent's own enrolment, and against what the command said: a control plane's
  * bucket is untrusted, and so is whoever answers in its place.
  */
 export async function readerOptions(job: JobContext, backup: BackupRef, leanedOn: readonly BackupRef[]): Promise<ReaderOptions> {
-  const identity = await newAgeIdentity()
-  const answer = await job.parent.openBackups(await recipientOf(identity))
+  const { jobKey } = job.start
+  const identity = jobKey === null ? await newAgeIdentity() : new Secret(jobKey)
+  const recipient = await recipientOf(identity)
+  if (jobKey !== null) await waitForUnlock(job, recipient)
+  const answer = await job.parent.openBackups(recipient)
   const manifests = new Map<string, Manifest>()
   const keys = new Map<string, Secret<Buffer>>()
   for (const expected of [backup, ...leanedOn]) {

@@ -25,6 +25,7 @@ export class ParentLink {
   readonly calls: ParentCalls = {
     signPuts: (objects) => this.#call('signPuts', objects),
     signGets: (objects) => this.#call('signGets', objects),
+    askUnlock: (recipient) => this.#call('askUnlock', recipient),
     openBackups: (recipient) => this.#call('openBackups', recipient),
     commitBackup: (offer) => this.#call('commitBackup', offer),
     packStored: (pack) => this.#call('packStored', pack),

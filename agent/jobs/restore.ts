@@ -19,6 +19,16 @@ export async function runRestore(job: JobContext, work: RestoreWork): Promise<Re
   requireAllowed(job.start.agent, work)
   const via = job.source(work.viaSource)
   const engine = engineFor(via.engine)
+  const plan: RestorePlan<unknown> = {
+    action: 'restore',
+    config: via.config,
+    targetName: work.targetName === '' ? null : work.targetName,
+    parts: work.parts,
+    mapping: work.mapping,
+    overwrite: work.overwriteExisting,
+  }
+  // a person is not called to unlock what could not be restored anyway
+  if (job.start.jobKey !== null && !work.planOnly) await requirePreflight(job, via.engine, plan)
   const reader = await openBackup(job, backup, work.leanedOn)
   try {
     if (reader.manifest.facts.engine !== via.engine) {
@@ -29,14 +39,6 @@ export async function runRestore(job: JobContext, work: RestoreWork): Promise<Re
           hint: `Choose a ${reader.manifest.facts.engine} source of the host with --via.`,
         },
       )
-    }
-    const plan: RestorePlan<unknown> = {
-      action: 'restore',
-      config: via.config,
-      targetName: work.targetName === '' ? null : work.targetName,
-      parts: work.parts,
-      mapping: work.mapping,
-      overwrite: work.overwriteExisting,
     }
     const findings = work.planOnly ? await engine.preflight(plan, job.run) : await requirePreflight(job, via.engine, plan)
     const preview = await engine.preview(plan, reader, job.run)

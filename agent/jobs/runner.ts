@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { mkdir, rm } from 'node:fs/promises'
 import path from 'node:path'
+import { newAgeIdentity } from '../../shared/age/age.ts'
 import type { Clock } from '../../shared/clock.ts'
 import { asHoldfastError, HoldfastError } from '../../shared/errors.ts'
 import type { JobCommand, JobResult } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
@@ -8,9 +9,10 @@ import { type ConnectRequest, type JournalEntry, JournalState } from '../../shar
 import type { Logger } from '../../shared/log.ts'
 import { Secret } from '../../shared/secret.ts'
 import { Attempt, type AttemptDeps } from './attempt.ts'
-import type { Journal, JournalRecord } from './journal.ts'
+import type { Journal, JournalRecord, NewKeys } from './journal.ts'
 import { toPlain } from './plain.ts'
 import { attemptLockFile, waitForProcessLock } from './process-lock.ts'
+import { shownJobKey } from './unlock.ts'
 import { failedResult, wireError } from './wire.ts'
 
 export interface RunnerDeps extends Omit<AttemptDeps, 'onEnd'> {
@@ -99,7 +101,7 @@ export class Runner {
 
   async #take(command: JobCommand): Promise<void> {
     try {
-      await this.#deps.journal.accept(command, command.work?.$case === 'backup' ? newKeys() : null)
+      await this.#deps.journal.accept(command, await newKeys(command))
     } catch (error) {
       this.#deps.log.error({ err: error, job: command.jobId }, 'the journal could not be written')
       return this.#refuse(command, asHoldfastError(error))
@@ -143,6 +145,7 @@ export class Runner {
     try {
       const scratch = await this.#makeScratch(command.jobId)
       await journal.running(command.jobId)
+      await this.#showJobKey(command.jobId)
       const attempt = await Attempt.start(this.#deps, command, scratch)
       this.#attempts.set(command.jobId, attempt)
       const newer = this.#waiting.get(command.jobId)
@@ -158,6 +161,13 @@ export class Runner {
     } finally {
       this.#attempts.delete(command.jobId)
     }
+  }
+
+  /** On this host: what comes by way of the control plane could not be compared with it. */
+  async #showJobKey(jobId: string): Promise<void> {
+    const record = this.#deps.journal.get(jobId)
+    const shown = record && (await shownJobKey(record))
+    if (shown) this.#deps.log.warn(shown, 'the job waits to be unlocked: an operator compares this fingerprint')
   }
 
   async #finish(result: JobResult): Promise<void> {
@@ -218,4 +228,9 @@ const JOURNAL_STATES = {
 const superseded = ({ jobId, attempt }: JobCommand): HoldfastError =>
   new HoldfastError('attempt_fenced', `attempt ${attempt} of job ${jobId} has taken the place of this one`)
 
-const newKeys = () => ({ dataKey: new Secret(randomBytes(32)), gearKey: new Secret(randomBytes(32)) })
+async function newKeys(command: JobCommand): Promise<NewKeys> {
+  if (command.work?.$case === 'backup') {
+    return { backup: { dataKey: new Secret(randomBytes(32)), gearKey: new Secret(randomBytes(32)) } }
+  }
+  return command.needsUnlock ? { jobKey: await newAgeIdentity() } : {}
+}

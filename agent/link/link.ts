@@ -122,6 +122,7 @@ class RunningLink implements Link {
   readonly objects: ObjectServiceClient = {
     signPuts: (request, options) => this.#objects().signPuts(request, options),
     signGets: (request, options) => this.#objects().signGets(request, options),
+    askUnlock: (request, options) => this.#objects().askUnlock(request, options),
     openBackups: (request, options) => this.#objects().openBackups(request, options),
     commitBackup: (request, options) => this.#objects().commitBackup(request, options),
   }

@@ -12,6 +12,8 @@ export interface RouteAccess {
   readonly perMinute: number
   /** The answer holds a secret that is shown once: it is never kept to be given again. */
   readonly answersSecret?: true
+  /** What the audit trail keeps of the body, where it should not hold all of it for ever: sealed keys. */
+  readonly keepsOfBody?: readonly string[]
 }
 
 const open = (perMinute: number): RouteAccess => ({ who: 'anyone', reach: 'sources', action: null, perMinute })
@@ -50,6 +52,8 @@ export const ACCESS: Readonly<Record<string, RouteAccess>> = {
   'GET /api/v1/jobs/:id': read('viewer', 'sources'),
   'POST /api/v1/jobs/:id/cancel': act('operator', 'sources', 'job.cancel'),
   'POST /api/v1/jobs/:id/force': act('operator', 'sources', 'job.force'),
+  'GET /api/v1/jobs/:id/unlock': act('operator', 'sources', 'job.locked-keys', 60),
+  'POST /api/v1/jobs/:id/unlock': { ...act('operator', 'sources', 'job.unlock', 60), keepsOfBody: ['recipient'] },
   'GET /api/v1/jobs/:id/events': read('viewer', 'sources', 120),
   'GET /api/v1/jobs/:id/logs': read('viewer', 'sources'),
 

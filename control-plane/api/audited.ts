@@ -62,6 +62,8 @@ function problemCode(reply: FastifyReply, payload: unknown): { code?: unknown } 
 /** No body of this API holds a secret; only of callers we know, so that strangers cannot fill the trail. */
 function asked(request: FastifyRequest): { request?: unknown } {
   if (!request.caller || !request.body) return {}
-  const text = JSON.stringify(request.body)
-  return { request: text.length <= MAX_REQUEST_CHARACTERS ? request.body : `${text.slice(0, MAX_REQUEST_CHARACTERS)} ...` }
+  const kept = request.routeOptions.config.access?.keepsOfBody
+  const body = kept ? Object.fromEntries(Object.entries(request.body).filter(([name]) => kept.includes(name))) : request.body
+  const text = JSON.stringify(body)
+  return { request: text.length <= MAX_REQUEST_CHARACTERS ? body : `${text.slice(0, MAX_REQUEST_CHARACTERS)} ...` }
 }

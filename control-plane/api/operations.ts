@@ -14,6 +14,7 @@ import type { Page, PageRequest } from './schemas/common.ts'
 import type { FleetBody, FleetDiffView, PolicyView, TargetView } from './schemas/fleet.ts'
 import type { JobEventView, JobFilter, JobView, LogView } from './schemas/jobs.ts'
 import type { AddRecovery, FleetKeysView, StatusView, SystemTestView } from './schemas/system.ts'
+import type { LockedKeysView, UnlockJob } from './schemas/unlock.ts'
 
 /**
  * Every use case that an operator can reach, as the routes call it. The routes have checked the request's shape, the
@@ -52,6 +53,10 @@ export interface Operations {
   cancelJob(by: Caller, id: string, reason: string | undefined): Promise<JobView>
   /** Takes the risk that a lost attempt still writes: the job goes on, or ends, without its agent's word. Only a lost one (`job_state`). */
   forceJob(by: Caller, id: string): Promise<JobView>
+  /** The sealed key files of what a job waits to have unlocked, and the key that they are to be sealed to. `job_state` when it does not wait. */
+  lockedKeys(by: Caller, id: string): Promise<LockedKeysView>
+  /** Data keys sealed to the job's key, for its agent. Once; `conflict` when they are for another key. */
+  unlockJob(by: Caller, id: string, request: UnlockJob): Promise<JobView>
   /**
    * Events with an id above `after`, then live ones; the first is the present progress, the last the final state, then it
    * ends. Abort ends it without an error.

@@ -1,5 +1,6 @@
 import { and, asc, eq, exists, inArray, isNull, lt, lte, ne, notInArray, or, sql } from 'drizzle-orm'
 import { type JobSpec, jobSpecSchema } from '../domain/job-spec.ts'
+import { type FleetRecipients, isWithheld } from '../domain/recipients.ts'
 import { type BackupRef, closure } from './backups.ts'
 import type { Db } from './catalog.ts'
 import { type ClaimLimits, roomFor } from './claim-room.ts'
@@ -14,8 +15,8 @@ export interface ClaimContext {
   /** Whose streams this control plane holds. */
   readonly agentIds: readonly string[]
   readonly limits: ClaimLimits
-  /** Who has to be able to open a new backup: the fleet's identity and the recovery recipients. */
-  readonly recipients: readonly string[]
+  /** Those whom a new backup may be sealed to; the source's policies say which of them. */
+  readonly recipients: FleetRecipients
   /** Until then the agent has to accept. */
   readonly leaseUntil: Date
 }
@@ -29,6 +30,8 @@ export interface ClaimedJob {
   readonly dispatch: BackupDispatch | null
   /** For a job that reads a backup: that, and everything that it leans on. */
   readonly reads: { readonly backup: BackupRef; readonly leanedOn: readonly BackupRef[] } | null
+  /** What it reads is sealed to the recovery recipients alone: an operator has to open it for the job. */
+  readonly needsUnlock: boolean
 }
 
 /** Claims are made one at a time across the fleet: only so do the limits hold with several control planes. */
@@ -94,7 +97,15 @@ async function dispatch(tx: Db, job: JobRow, epoch: number, context: ClaimContex
     instanceId: context.instanceId,
     dispatchedAt: now,
   })
-  return { job: after, spec, epoch, dispatch: dispatchOf, reads: 'backup_id' in spec ? await readsOf(tx, spec.backup_id) : null }
+  const reads = 'backup_id' in spec ? await readsOf(tx, spec.backup_id) : null
+  const needsUnlock = reads !== null && (await anyWithheld(tx, [reads.backup, ...reads.leanedOn], context.recipients.fleet))
+  return { job: after, spec, epoch, dispatch: dispatchOf, reads, needsUnlock }
+}
+
+async function anyWithheld(tx: Db, refs: readonly BackupRef[], fleet: string): Promise<boolean> {
+  const ids = refs.map((ref) => ref.id)
+  const rows = await tx.select({ recipients: backups.recipients }).from(backups).where(inArray(backups.id, ids))
+  return rows.some((row) => isWithheld(row.recipients, fleet))
 }
 
 /** Of a backup that a job reads: its name and all that it leans on. */

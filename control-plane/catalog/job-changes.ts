@@ -9,6 +9,7 @@ import { addEvent } from './job-events.ts'
 import { agents, jobAttempts, jobs } from './schema/schema.ts'
 import { notifyIn } from './sql.ts'
 import { storable } from './text.ts'
+import { forgetUnlocked } from './unlocks.ts'
 
 export type JobRow = typeof jobs.$inferSelect
 
@@ -52,6 +53,7 @@ export async function applyEvent(
   if (!after) throw new HoldfastError('attempt_fenced', `job ${jobId} has moved on`)
   if (!changed) return after
   await settleBackup(tx, after, now)
+  if (isFinished(after.state)) await forgetUnlocked(tx, after.id)
   await addEvent(tx, { jobId, attempt: after.attempt, type: 'state', at: now, data: stateData(after) })
   // an agent gets to hear of a cancel; a queued job is to be claimed
   if (after.state === 'queued' || after.cancelRequestedAt !== null) await notifyIn(tx, CHANNELS.work, after.agentId)

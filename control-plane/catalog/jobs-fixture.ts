@@ -28,7 +28,7 @@ export function jobFixture(db: () => Db, clock: FakeClock) {
         instanceId: more.instanceId ?? host.instanceId,
         agentIds: [host.agentId],
         limits: { perAgent: more.perAgent ?? 4, fleet: 10_000 },
-        recipients: ['age1fleet'],
+        recipients: { fleet: 'age1fleet', recovery: ['age1recovery'] },
         leaseUntil: later(60_000),
       },
       now(),
@@ -64,7 +64,7 @@ export function jobFixture(db: () => Db, clock: FakeClock) {
     return beginCommit(
       db(),
       { by: { agentId: host.agentId, epoch: null }, jobId: claimed.job.id, attempt: claimed.job.attempt },
-      { type: dispatch.type, leansOn, recipients: ['age1fleet'], readBytes: 100, storedBytes: 10, totalCount: 5 },
+      { type: dispatch.type, leansOn, recipients: dispatch.recipients, readBytes: 100, storedBytes: 10, totalCount: 5 },
       now(),
       ({ sequence, predecessor }) => Buffer.from(JSON.stringify([more.manifest, sequence, predecessor?.toString('hex')])),
     )

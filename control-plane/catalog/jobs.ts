@@ -8,10 +8,11 @@ import { CHANNELS } from './channels.ts'
 import { afterCursor, idLike, type Page, type PageQuery, page, pageLimit } from './cursor.ts'
 import { applyEvent, type Caller, type JobRow } from './job-changes.ts'
 import { addEvent } from './job-events.ts'
-import { agents, backups, jobs, sources } from './schema/schema.ts'
+import { agents, backups, jobs, jobUnlocks, sources } from './schema/schema.ts'
 import { placeSelectedBy, selectedBy } from './sources.ts'
 import { isDuplicate, notifyIn } from './sql.ts'
 import { storable, storableJson } from './text.ts'
+import type { UnlockRow } from './unlocks.ts'
 
 export type { Caller, JobRow } from './job-changes.ts'
 
@@ -19,6 +20,8 @@ export interface JobView extends JobRow {
   readonly agent: string
   /** host/name */
   readonly source: string | null
+  /** What it waits for, or waited for: an operator with a recovery key. */
+  readonly unlock: Omit<UnlockRow, 'jobId' | 'attempt' | 'files'> | null
 }
 
 export interface NewJob {
@@ -108,6 +111,13 @@ const viewColumns = {
   ...getTableColumns(jobs),
   agent: agents.name,
   source: sql<string | null>`case when ${sources.id} is null then null else ${sources.host} || '/' || ${sources.name} end`,
+  unlock: {
+    recipient: jobUnlocks.recipient,
+    askedAt: jobUnlocks.askedAt,
+    expiresAt: jobUnlocks.expiresAt,
+    unlockedAt: jobUnlocks.unlockedAt,
+    unlockedBy: jobUnlocks.unlockedBy,
+  },
 }
 
 const selectViews = (db: Db) =>
@@ -116,6 +126,7 @@ const selectViews = (db: Db) =>
     .from(jobs)
     .innerJoin(agents, eq(agents.id, jobs.agentId))
     .leftJoin(sources, eq(sources.id, jobs.sourceId))
+    .leftJoin(jobUnlocks, eq(jobUnlocks.jobId, jobs.id))
 
 export async function getJob(db: Db, id: string): Promise<JobView> {
   const [row] = await selectViews(db).where(eq(jobs.id, id))

@@ -10,10 +10,13 @@ import {
   RESEND_PERMILLE,
 } from '../domain/bases.ts'
 import type { BackupType, SpecOf } from '../domain/job-spec.ts'
+import { policySchema, selectsSource } from '../domain/policy.ts'
+import { type FleetRecipients, isWithheld, type RecipientChoice, sealingOf, strictestChoice } from '../domain/recipients.ts'
 import { type BackupRef, type BackupView, backupsOfSource, createBackup, setLeans } from './backups.ts'
 import type { Db } from './catalog.ts'
 import type { JobRow } from './job-changes.ts'
 import { damagedPacks, unreadableAmong } from './ledger.ts'
+import { listPolicies } from './policies.ts'
 import { backups, jobs } from './schema/schema.ts'
 import { getSource, type SourceRow } from './sources.ts'
 
@@ -44,7 +47,7 @@ export async function planBackup(
   tx: Db,
   job: JobRow,
   spec: SpecOf<'backup'>,
-  recipients: readonly string[],
+  fleet: FleetRecipients,
   now: Date,
 ): Promise<BackupDispatch> {
   if (job.sourceId === null) throw new HoldfastError('internal', `backup job ${job.id} names no source`)
@@ -53,7 +56,8 @@ export async function planBackup(
   const all = (await backupsOfSource(tx, source.id)).filter(
     (backup) => backup.engine === source.engine && backup.jobId !== job.id,
   )
-  const choice = chooseBase({ ...spec, recipients, candidates: await candidatesFor(tx, all, spec.target) })
+  const { recipients, withheldFrom } = sealingOf(await recipientChoice(tx, job, source, fleet), fleet)
+  const choice = chooseBase({ ...spec, recipients, withheldFrom, candidates: await candidatesFor(tx, all, spec.target) })
   const named = new Map(all.map((backup) => [backup.id, backup]))
   const refs = choice.leanedOn.map((id) => named.get(id)).filter((backup) => backup !== undefined)
   const id = spec.dry_run ? newBackupId(now) : await backupOf(tx, job, source, spec, choice, recipients, now)
@@ -73,6 +77,19 @@ export async function planBackup(
     ),
     resendPermille: RESEND_PERMILLE,
   }
+}
+
+/**
+ * As the policies that select the source say now. A further attempt keeps to what the first began with: its packs may be the first's, whose key
+ * file lies in the store already. A policy that this program cannot read decides nothing here, as elsewhere.
+ */
+async function recipientChoice(tx: Db, job: JobRow, source: SourceRow, { fleet }: FleetRecipients): Promise<RecipientChoice> {
+  if (job.backupId !== null) {
+    const [begun] = await tx.select({ recipients: backups.recipients }).from(backups).where(eq(backups.id, job.backupId))
+    return isWithheld(begun?.recipients ?? null, fleet) ? 'recovery' : 'all'
+  }
+  const policies = (await listPolicies(tx)).flatMap((row) => policySchema.safeParse(row.spec).data ?? [])
+  return strictestChoice(policies.filter(({ select }) => selectsSource(select, source)).map((policy) => policy.recipients))
 }
 
 async function candidatesFor(tx: Db, all: readonly BackupView[], target: string): Promise<BaseCandidate[]> {

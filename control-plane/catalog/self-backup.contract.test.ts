@@ -152,7 +152,11 @@ describe.each(catalogs)('self-backup, $kind', ({ open }) => {
     )
     const { instanceId, agentId } = host
     const limits = { perAgent: 99, fleet: 9999 }
-    const claimed = await claimJobs(db, { instanceId, agentIds: [agentId], limits, recipients: [], leaseUntil: at }, at)
+    const claimed = await claimJobs(
+      db,
+      { instanceId, agentIds: [agentId], limits, recipients: { fleet: 'age1fleet', recovery: [] }, leaseUntil: at },
+      at,
+    )
     expect(claimed.map((one) => one.job.id)).toContain(job.id)
     await writeSelfBackup(under.catalog, folder, null)
     const fresh = await openTestCatalog()

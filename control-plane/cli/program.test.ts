@@ -250,7 +250,16 @@ describe('backups', () => {
 
   test('validate ends with 1 when the backup is not valid', async () => {
     const details = [{ code: 'object_missing', object: 'packs/1', message: 'it is not there' }]
-    await serve({ validateBackup: async () => ({ validation: { valid: false, errors: ['object_missing'], details } }) })
+    await serve({
+      validateBackup: async () => ({
+        validation: {
+          not_checked: [],
+          valid: false,
+          errors: ['object_missing'],
+          details,
+        },
+      }),
+    })
     const answer = await run(url, ['validate', BACKUP])
     expect([answer.status, answer.out]).toEqual([1, expect.stringContaining('packs/1')])
   })
@@ -407,7 +416,11 @@ describe('jobs and the rest of the fleet', () => {
       { kind: 'policy', name: 'p', action: 'update', fields: [{ path: 'retention.daily', from: 7, to: 8 }] },
     ] as const
     await serve({
-      diffFleet: async () => ({ applied: false, changes: [...changes].map((one) => ({ ...one, fields: [...one.fields] })) }),
+      diffFleet: async () => ({
+        applied: false,
+        findings: [],
+        changes: [...changes].map((one) => ({ ...one, fields: [...one.fields] })),
+      }),
     })
     await writeFile(path.join(folder, 'fleet.yaml'), 'policies: { p: { retention: { daily: 8 } } }')
     const answer = await run(url, ['diff', '-f', 'fleet.yaml'], { cwd: folder })

@@ -11,6 +11,7 @@ import { createCommand } from './commands/create.ts'
 import { fleetCommands } from './commands/fleet.ts'
 import { jobCommands } from './commands/jobs.ts'
 import { restoreCommand } from './commands/restore.ts'
+import { unlockCommand } from './commands/unlock.ts'
 import type { Io } from './io.ts'
 import { printJson } from './print.ts'
 import { safe } from './text.ts'
@@ -55,6 +56,7 @@ export function createProgram({ io, version, finish }: ProgramOptions): Command 
   restoreCommand(program, run)
   checkCommands(program, run)
   jobCommands(program, run)
+  unlockCommand(program, run)
   fleetCommands(program, run)
   agentCommands(program, run)
   accessCommands(program, run, { io, finish })

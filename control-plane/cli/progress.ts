@@ -6,10 +6,17 @@ import { durationText, safe, sizeText } from './text.ts'
 /** Shows how jobs get on. On a terminal bars; elsewhere a line whenever a job's state or phase changes. */
 export interface ProgressDisplay {
   update(job: JobView): void
+  /** Something that a person has to know meanwhile. */
+  note(text: string): void
   close(): void
 }
 
-export const noDisplay: ProgressDisplay = { update: () => undefined, close: () => undefined }
+/** Without progress; what waits for a person is said all the same. */
+export const quietDisplay = (io: Io): ProgressDisplay => ({
+  update: () => undefined,
+  note: (text) => io.err(`${safe(text)}\n`),
+  close: () => undefined,
+})
 
 export function progressDisplay(io: Io): ProgressDisplay {
   return io.errIsTerminal ? bars(io) : changes(io)
@@ -39,6 +46,7 @@ function bars(io: Io): ProgressDisplay {
       bar.setTotal(total)
       bar.update(done, payload)
     },
+    note: (text) => multi.log(`${safe(text)}\n`),
     close: () => multi.stop(),
   }
 }
@@ -52,6 +60,7 @@ function changes(io: Io): ProgressDisplay {
       last.set(job.id, now)
       io.err(`${safe(job.source ?? job.agent)}  ${safe(now)}  ${amounts(job)}`.trimEnd().concat('\n'))
     },
+    note: (text) => io.err(`${safe(text)}\n`),
     close: () => undefined,
   }
 }

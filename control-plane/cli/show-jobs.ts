@@ -28,6 +28,7 @@ export function showJob(cli: Cli, job: JobView): void {
     created: timeText(job.created_at),
     took: tookText(job),
     ...figures(job),
+    ...unlockFacts(job),
     ...errorFacts(job),
   })
   for (const line of detailLines(job)) cli.io.out(`${safe(line)}\n`)
@@ -41,7 +42,7 @@ export function showJobs(cli: Cli, jobs: readonly JobView[]): void {
     jobs.map((job) => [
       job.id,
       job.kind,
-      job.status,
+      waitsForUnlock(job) ? `${job.status}, waits for holdfast unlock` : job.status,
       job.source ?? job.agent,
       job.backup_id ?? '-',
       timeText(job.created_at),
@@ -50,6 +51,21 @@ export function showJobs(cli: Cli, jobs: readonly JobView[]): void {
     ]),
     'no jobs',
   )
+}
+
+/** It is at work, and can go no further without a person. */
+export const waitsForUnlock = ({ unlock, finished_at, status }: JobView) =>
+  unlock !== null && unlock.unlocked_at === null && finished_at === null && status === 'running'
+
+function unlockFacts(job: JobView): Record<string, string | undefined> {
+  if (job.unlock === null) return {}
+  const { unlock } = job
+  const waits = waitsForUnlock(job)
+  return {
+    'waits for': waits ? `holdfast unlock ${job.id} --identity FILE, until ${timeText(unlock.expires_at)}` : undefined,
+    fingerprint: waits ? `${unlock.fingerprint} (has to be what holdfast-agent jobs shows on ${job.agent})` : undefined,
+    'unlocked by': unlock.unlocked_by === null ? undefined : `${unlock.unlocked_by}, ${timeText(unlock.unlocked_at)}`,
+  }
 }
 
 function tookText(job: JobView): string | undefined {

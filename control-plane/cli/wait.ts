@@ -36,6 +36,8 @@ async function followOne(client: Client, clock: Clock, started: JobView, display
   for await (const event of resumed(client, clock, job.id)) {
     job = applied(job, event)
     display.update(job)
+    const waits = unlockHint(event)
+    if (waits) display.note(waits)
     if (isOver(job)) break
   }
   job = await patiently(clock, () => client.get<JobView>(`/api/v1/jobs/${job.id}`))
@@ -60,6 +62,12 @@ export async function* resumed(client: Client, clock: Clock, jobId: string): Asy
       await clock.sleep(POLL_MS)
     }
   }
+}
+
+/** Who waits for the job has to hear that it waits for them. */
+function unlockHint({ type, data }: JobEventView): string | null {
+  if (type !== 'finding' || data.code !== 'unlock_needed') return null
+  return `${String(data.message)}. ${String(data.hint)}`
 }
 
 function applied(job: JobView, event: JobEventView): JobView {

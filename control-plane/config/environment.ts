@@ -31,6 +31,7 @@ export const VARIABLES: Readonly<Record<string, readonly [path: string, value: V
   HOLDFAST_RECOVERY_RECIPIENTS: ['recovery_recipients', list],
   HOLDFAST_PARALLEL_JOBS: ['parallel_jobs', number],
   HOLDFAST_PARALLEL_JOBS_PER_AGENT: ['parallel_jobs_per_agent', number],
+  HOLDFAST_UNLOCK_WAIT: ['unlock_wait', text],
   HOLDFAST_METRICS: ['metrics', text],
   HOLDFAST_LOG_LEVEL: ['log_level', text],
 }

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { NAME } from '../../shared/ids.ts'
 import { targetConfigSchema } from '../../shared/storage/config.ts'
+import { parseDuration } from '../../shared/units.ts'
 
 /** server.yaml as it is written. Unknown keys are refused; everything has a default but what cannot have one. */
 
@@ -15,6 +16,13 @@ const host = z
   .string()
   .max(253)
   .regex(/^[A-Za-z0-9:][A-Za-z0-9.:-]*$/, 'is not a host name or address')
+
+/** In seconds. Beyond a day the job's own deadline would end it. */
+const unlockWait = z
+  .string()
+  .regex(/^(\d{1,9}[smhd])+$/, 'write a number and a unit, s, m, h or d: 30m, 2h')
+  .transform(parseDuration)
+  .refine((seconds) => seconds >= 60 && seconds <= 86_400, 'has to be between a minute and a day')
 
 export const serverConfigSchema = z.strictObject({
   home: file.default('data').describe('where the embedded catalog, the keyring and the first admin key lie'),
@@ -50,6 +58,7 @@ export const serverConfigSchema = z.strictObject({
     .default([]),
   parallel_jobs: z.int().min(1).max(10_000).default(50),
   parallel_jobs_per_agent: z.int().min(1).max(100).default(2),
+  unlock_wait: unlockWait.default(2 * 3600),
   metrics: z
     .enum(['anyone', 'key'])
     .optional()

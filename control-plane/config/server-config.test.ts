@@ -34,6 +34,7 @@ test('without a file everything has a default, and nothing listens beyond the lo
     recoveryRecipients: [],
     parallelJobs: 50,
     parallelJobsPerAgent: 2,
+    unlockSeconds: 7200,
     whoScrapes: 'anyone',
     logLevel: 'info',
     olderPolicy: null,
@@ -91,6 +92,9 @@ test.each([
   ['{}', { HOLDFAST_LISTEN: 'x' }, 'HOLDFAST_LISTEN'],
   ['{}', { HOLDFAST_TARGETS: '{a: [' }, 'HOLDFAST_TARGETS'],
   ['{}', { HOLDFAST_PARALLEL_JOBS: 'many' }, 'parallel_jobs'],
+  ['{}', { HOLDFAST_UNLOCK_WAIT: '5s' }, 'unlock_wait'],
+  ['unlock_wait: soon', {}, 'unlock_wait'],
+  ['unlock_wait: 2d', {}, 'unlock_wait'],
   ['default_target: nothing', {}, 'nothing'],
   ['catalog: mysql://x', {}, 'catalog'],
   ['catalog: postgres://x\nkeys: { path: /k }', {}, 'no target is configured'],
@@ -130,6 +134,7 @@ test('the schedule and the retention of older scripts make a policy for every so
   expect((await load('{}', older)).olderPolicy).toEqual({
     select: {},
     targets: ['backup'],
+    recipients: 'all',
     schedule: { full: '0 2 * * *', timezone: 'UTC' },
     retention: { duration: 30 * 86_400 },
   })

@@ -30,6 +30,7 @@ export interface ServerConfig {
   readonly recoveryRecipients: readonly string[]
   readonly parallelJobs: number
   readonly parallelJobsPerAgent: number
+  readonly unlockSeconds: number
   readonly whoScrapes: 'anyone' | 'viewer'
   readonly logLevel: ServerFile['log_level']
   /** What BACKUP_SCHEDULE and BACKUP_RETENTION_DAYS ask for, where the file names no target: kept as the policy `backup`. */
@@ -146,6 +147,7 @@ async function compile(file: ServerFile, cwd: string): Promise<Omit<ServerConfig
     recoveryRecipients: file.recovery_recipients,
     parallelJobs: file.parallel_jobs,
     parallelJobsPerAgent: file.parallel_jobs_per_agent,
+    unlockSeconds: file.unlock_wait,
     whoScrapes: (file.metrics ?? (isLoopback(listen.api.host) ? 'anyone' : 'key')) === 'anyone' ? 'anyone' : 'viewer',
     logLevel: file.log_level,
   }

@@ -12,8 +12,8 @@ function candidate(number: number, more: Partial<BaseCandidate> = {}): BaseCandi
 const choose = (
   type: 'full' | 'incremental' | 'differential',
   candidates: BaseCandidate[],
-  more: { parts?: string[]; recipients?: string[] } = {},
-) => chooseBase({ type, parts: [], recipients: ['fleet'], candidates, ...more })
+  more: { parts?: string[]; recipients?: string[]; withheldFrom?: string[] } = {},
+) => chooseBase({ type, parts: [], recipients: ['fleet'], withheldFrom: [], candidates, ...more })
 
 describe('the base', () => {
   const chain = [candidate(0), candidate(1, { leansOn: ['b0'] }), candidate(2, { leansOn: ['b0', 'b1'] })]
@@ -48,9 +48,28 @@ describe('the base', () => {
       {},
       'base_recipients_differ',
     ],
+    [
+      'somebody from whom the run is withheld opens it',
+      [candidate(0)],
+      { recipients: ['offline'], withheldFrom: ['fleet'] },
+      'base_recipients_differ',
+    ],
+    [
+      'somebody from whom the run is withheld opens what it leans on',
+      [candidate(0), candidate(1, { leansOn: ['b0'], recipients: ['offline'] })],
+      { recipients: ['offline'], withheldFrom: ['fleet'] },
+      'base_recipients_differ',
+    ],
     ['only other parts were backed up', [candidate(0, { parts: ['public.t'] })], {}, 'no_good_backup'],
   ])('is refused, so that the run is a full and says why, when %s', (_, candidates, more, reason) => {
     expect(choose('incremental', candidates, more)).toEqual({ type: 'full', baseId: null, leanedOn: [], reason })
+  })
+
+  test('is one that the recipients alone open, where the fleet’s is left out', () => {
+    const sealed = { recipients: ['offline'] }
+    const chain = [candidate(0, sealed), candidate(1, { leansOn: ['b0'], ...sealed })]
+    const run = { recipients: ['offline'], withheldFrom: ['fleet'] }
+    expect(choose('incremental', chain, run)).toMatchObject({ type: 'incremental', leanedOn: ['b1', 'b0'], reason: null })
   })
 
   test('a differential without a full becomes one, and may lean on a retired one', () => {

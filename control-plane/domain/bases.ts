@@ -35,6 +35,8 @@ export interface BaseQuestion {
   readonly parts: readonly string[]
   /** Who has to be able to open the new backup, and so everything that it leans on. */
   readonly recipients: readonly string[]
+  /** Who must not be able to open any of it. */
+  readonly withheldFrom: readonly string[]
   /** All backups of the source, in any order. */
   readonly candidates: readonly BaseCandidate[]
 }
@@ -55,10 +57,16 @@ export function chooseBase(question: BaseQuestion): BaseChoice {
   // a base that itself leans on something lost or removed would make a backup that can never be restored
   if (all === null || all.some((candidate) => candidate.state === 'gone' || candidate.unreadable)) return full('base_damaged')
   if (all.some((candidate) => !candidate.onTarget)) return full('base_on_other_target')
-  if (all.some((candidate) => !question.recipients.every((recipient) => candidate.recipients.includes(recipient)))) {
-    return full('base_recipients_differ')
-  }
+  if (!all.every((candidate) => sealedAlike(candidate, question))) return full('base_recipients_differ')
   return { type: question.type, baseId: base.id, leanedOn: all.map((candidate) => candidate.id), reason: null }
+}
+
+/** Every recipient of the new backup opens it, and nobody from whom that is withheld: a block leaned on is a block of the backup. */
+function sealedAlike(candidate: BaseCandidate, { recipients, withheldFrom }: BaseQuestion): boolean {
+  return (
+    recipients.every((recipient) => candidate.recipients.includes(recipient)) &&
+    !withheldFrom.some((recipient) => candidate.recipients.includes(recipient))
+  )
 }
 
 function withLeans(base: BaseCandidate, candidates: readonly BaseCandidate[]): BaseCandidate[] | null {

@@ -34,11 +34,20 @@ export function parseFleetFile(value: unknown): FleetFile {
   if (parsed.success) return parsed.data
   const places = parsed.error.issues
     .slice(0, 20)
-    .map((issue) => `${issue.path.map(String).join('.') || 'file'}: ${issue.message}`)
+    .map((issue) => `${issue.path.map(String).join('.') || 'file'}: ${issue.message}${scheduledCheck(issue, value)}`)
   throw new HoldfastError('invalid_config', `fleet file: ${places.join('; ')}`, {
     hint: 'Correct the places named; keys that are not known are refused so that a slip of the pen protects nothing in silence.',
     context: { places },
   })
+}
+
+/** Said beside the refusal: of these backups no later version will do it either. */
+function scheduledCheck(issue: { code?: string; path: PropertyKey[] }, value: unknown): string {
+  const [section, name, key] = issue.path
+  if (issue.code !== 'unrecognized_keys' || section !== 'policies' || key !== 'verify') return ''
+  const policies = (value as { policies?: Record<PropertyKey, { recipients?: unknown } | null> }).policies ?? {}
+  if (policies[name ?? '']?.recipients !== 'recovery') return ''
+  return ' (backups that are sealed to the recovery recipients alone can be neither verified nor test-restored on a schedule)'
 }
 
 export interface FieldChange {

@@ -39,6 +39,17 @@ test.each([
   )
 })
 
+test('a schedule of verification is refused, with the reason, for a policy that leaves the fleet’s recipient out', () => {
+  const parse = (policy: object) => () => parseFleetFile({ ...file, policies: { databases: { ...databases, ...policy } } })
+  expect(parse({ recipients: 'recovery' })()).toMatchObject({ policies: { databases: { recipients: 'recovery' } } })
+  expect(parse({})()).toMatchObject({ policies: { databases: { recipients: 'all' } } })
+  const scheduled = { verify: { validate: 'always', test_restore: 'weekly' } }
+  const reason = 'neither verified nor test-restored on a schedule'
+  expect(parse({ recipients: 'recovery', ...scheduled })).toThrow(reason)
+  expect(parse(scheduled)).not.toThrow(reason)
+  expect(parse({ recipients: 'offline' })).toThrow('recipients')
+})
+
 describe('a policy selects', () => {
   const source = { host: 'db1', name: 'app', engine: 'postgres', labels: { env: 'production' } }
   test.each([

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { isHoldfastError } from '../../shared/errors.ts'
 import { NAME } from '../../shared/ids.ts'
 import { parseDuration } from '../../shared/units.ts'
+import { RECIPIENT_CHOICES } from './recipients.ts'
 import { checkCron } from './schedule.ts'
 import { selects } from './source-pattern.ts'
 
@@ -92,6 +93,8 @@ export const policySchema = z.strictObject({
   schedule: scheduleSchema.optional(),
   /** One: copies on further targets are not made by this version. */
   targets: z.tuple([name]),
+  /** `recovery`: sealed to the recovery recipients alone. The strictest policy that selects a source decides for all its backups. */
+  recipients: z.enum(RECIPIENT_CHOICES).default('all'),
   retention: retentionSchema.optional(),
   verify: z.strictObject({ validate: z.literal('always').default('always') }).optional(),
   limits: z.strictObject({ parallel_jobs: z.number().int().min(1).max(10_000).optional() }).optional(),

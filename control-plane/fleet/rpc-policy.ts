@@ -22,6 +22,8 @@ export const RPC_POLICY: Readonly<Record<string, RpcRow>> = {
   // a terabyte is about 22,000 packs, asked for in groups; a burst of small backups asks for one each
   '/holdfast.agent.v1.ObjectService/SignPuts': { who: 'agent', perMinute: 6000, action: null },
   '/holdfast.agent.v1.ObjectService/SignGets': { who: 'agent', perMinute: 6000, action: null },
+  // every few seconds for as long as a job waits for a person
+  '/holdfast.agent.v1.ObjectService/AskUnlock': { who: 'agent', perMinute: 300, action: null },
   '/holdfast.agent.v1.ObjectService/OpenBackups': { who: 'agent', perMinute: 60, action: 'backup.open' },
   '/holdfast.agent.v1.ObjectService/CommitBackup': { who: 'agent', perMinute: 600, action: 'backup.commit' },
   '/grpc.health.v1.Health/Check': { who: 'anyone', perMinute: 600, action: null },

@@ -33,6 +33,8 @@ export interface ServerOptions {
     readonly parallelJobs: number
     readonly jobDeadlineSeconds: number
     readonly maxAttempts: number
+    /** How long a job waits for an operator to unlock what it reads. */
+    readonly unlockSeconds: number
     /** Between the decision to remove a backup and the destruction of its keys. */
     readonly graceSeconds: number
   }
@@ -53,5 +55,6 @@ export const DEFAULT_LIMITS: ServerOptions['limits'] = {
   parallelJobs: 50,
   jobDeadlineSeconds: 24 * 3600,
   maxAttempts: 3,
+  unlockSeconds: 2 * 3600,
   graceSeconds: 24 * 3600,
 }

@@ -27,6 +27,7 @@ export function commandOf(claimed: ClaimedJob, originLabels: Readonly<Record<str
     jobId: claimed.job.id,
     attempt: claimed.job.attempt,
     deadlineSeconds: claimed.job.deadlineSeconds,
+    needsUnlock: claimed.needsUnlock,
     work: workOf(claimed, originLabels),
   }
 }

@@ -41,4 +41,6 @@ export interface Settings {
   readonly leaseSeconds: number
   readonly jobDeadlineSeconds: number
   readonly maxAttempts: number
+  /** How long a job waits for an operator to unlock what it reads. */
+  readonly unlockSeconds: number
 }

@@ -21,7 +21,7 @@ export async function dispatchJobs(cp: ControlPlane, sessions: readonly Session[
       instanceId: cp.instanceId,
       agentIds: [...held.keys()],
       limits: { perAgent: cp.settings.parallelJobsPerAgent, fleet: cp.settings.parallelJobs },
-      recipients: [cp.fleet.recipient, ...cp.fleet.recoveryRecipients],
+      recipients: { fleet: cp.fleet.recipient, recovery: cp.fleet.recoveryRecipients },
       leaseUntil: new Date(cp.clock.now().getTime() + ACCEPT_SECONDS * 1000),
     },
     cp.clock.now(),

@@ -7,6 +7,8 @@ import { deletePolicy, deleteTarget, listPolicies, listTargets, putPolicy } from
 import { fullName, listSources } from '../catalog/sources.ts'
 import { diffFleetFile, type FleetChange, type FleetFile, parseFleetFile } from '../domain/fleet-file.ts'
 import { policySchema, selectsSource } from '../domain/policy.ts'
+import { policyFindings } from '../domain/policy-findings.ts'
+import { requireRecovery } from '../domain/recipients.ts'
 import type { Targets } from '../storage/targets.ts'
 import type { ControlPlane } from './control-plane.ts'
 
@@ -42,13 +44,20 @@ export function fleetOperations(cp: ControlPlane, targets: Targets): FleetOperat
         }))
       return keyPage(views, page.limit, (row) => row.name)
     },
-    diffFleet: async (_by, body) => ({ applied: false, changes: viewChanges((await compare(cp, body)).changes) }),
+    diffFleet: async (_by, body) => viewDiff(cp, await compare(cp, body), false),
     applyFleet: async (_by, body) => applyFleet(cp, targets, body),
   }
 }
 
-async function compare(cp: ControlPlane, body: FleetBody): Promise<{ file: FleetFile; changes: FleetChange[] }> {
+interface Comparison {
+  readonly file: FleetFile
+  readonly changes: FleetChange[]
+}
+
+async function compare(cp: ControlPlane, body: FleetBody): Promise<Comparison> {
   const file = parseFleetFile(body)
+  const withheld = Object.values(file.policies ?? {}).some((policy) => policy.recipients === 'recovery')
+  if (withheld) requireRecovery(cp.fleet.recoveryRecipients)
   for (const [name, config] of Object.entries(file.targets ?? {})) parseTargetConfig(name, config)
   const now = {
     targets: Object.fromEntries((await listTargets(cp.catalog.db)).map((row) => [row.name, row.config])),
@@ -67,7 +76,8 @@ async function compare(cp: ControlPlane, body: FleetBody): Promise<{ file: Fleet
 
 /** Targets first, each probed before it is taken in; a target that cannot be used ends it before any policy has changed. */
 async function applyFleet(cp: ControlPlane, targets: Targets, body: FleetBody): Promise<FleetDiffView> {
-  const { file, changes } = await compare(cp, body)
+  const comparison = await compare(cp, body)
+  const { file, changes } = comparison
   for (const change of changes) {
     if (change.kind !== 'target' || change.action === 'delete') continue
     const config = parseTargetConfig(change.name, file.targets?.[change.name])
@@ -88,8 +98,14 @@ async function applyFleet(cp: ControlPlane, targets: Targets, body: FleetBody): 
     }
   })
   cp.wake()
-  return { applied: true, changes: viewChanges(changes) }
+  return await viewDiff(cp, comparison, true)
 }
 
-const viewChanges = (changes: readonly FleetChange[]): FleetDiffView['changes'] =>
-  changes.map((change) => ({ ...change, fields: change.fields.map((field) => ({ ...field })) }))
+async function viewDiff(cp: ControlPlane, { file, changes }: Comparison, applied: boolean): Promise<FleetDiffView> {
+  const sources = await listSources(cp.catalog.db, { present: true })
+  return {
+    applied,
+    changes: changes.map((change) => ({ ...change, fields: change.fields.map((field) => ({ ...field })) })),
+    findings: policyFindings(file.policies ?? {}, sources).map((finding) => ({ ...finding })),
+  }
+}

@@ -10,6 +10,7 @@ import { type JobNews, jobEvents, jobLogs } from './job-events.ts'
 import { startBackup } from './start-backup.ts'
 import { startTestRestore, startVerify, validateNow } from './start-check.ts'
 import { startRestore } from './start-restore.ts'
+import { lockedKeys, unlockJob } from './unlock-job.ts'
 import { viewBackup, viewJob, viewPage } from './views.ts'
 
 type JobOperations = Pick<
@@ -27,6 +28,8 @@ type JobOperations = Pick<
   | 'getJob'
   | 'cancelJob'
   | 'forceJob'
+  | 'lockedKeys'
+  | 'unlockJob'
   | 'jobEvents'
   | 'jobLogs'
   | 'discover'
@@ -35,19 +38,20 @@ type JobOperations = Pick<
 /** Backups and jobs as an operator reaches them. */
 export function jobOperations(cp: ControlPlane, news: JobNews): JobOperations {
   const { db } = cp.catalog
+  const backupView = (backup: Parameters<typeof viewBackup>[0]) => viewBackup(backup, cp.fleet.recipient)
   const jobView = (job: Parameters<typeof viewJob>[0]) => viewJob(job, cp.clock.now())
   return {
     startBackup: async (by, request) => (await startBackup(cp, by, request)).map(jobView),
     listBackups: async (by, filter, page) =>
-      viewPage(await listBackups(db, { ...filter, ...page, selectedBy: by.sources }), viewBackup),
-    getBackup: async (_by, id) => viewBackup(await getBackup(db, id)),
+      viewPage(await listBackups(db, { ...filter, ...page, selectedBy: by.sources }), backupView),
+    getBackup: async (_by, id) => backupView(await getBackup(db, id)),
     deleteBackup: async (_by, id) => {
       await deleteBackup(cp, id)
-      return viewBackup(await getBackup(db, id))
+      return backupView(await getBackup(db, id))
     },
     pinBackup: async (by, id, pinned) => {
       await setPinned(db, id, pinned ? actorOf(by) : null, cp.clock.now())
-      return viewBackup(await getBackup(db, id))
+      return backupView(await getBackup(db, id))
     },
     startRestore: async (by, id, request) => jobView(await startRestore(cp, by, id, request)),
     validateBackup: async (by, id) => {
@@ -78,6 +82,8 @@ export function jobOperations(cp: ControlPlane, news: JobNews): JobOperations {
       cp.wake()
       return jobView(await getJob(db, id))
     },
+    lockedKeys: (_by, id) => lockedKeys(cp, id),
+    unlockJob: async (by, id, request) => jobView(await unlockJob(cp, by, id, request)),
     jobEvents: (_by, id, options) => jobEvents(cp, news, id, options),
     jobLogs: (_by, id, page) => jobLogs(cp, id, page),
     discover: async (by, agentName) => jobView(await startDiscover(cp, actorOf(by), agentName)),

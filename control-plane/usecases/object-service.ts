@@ -1,5 +1,6 @@
 import type { ObjectServiceImplementation } from '../../shared/generated/holdfast/agent/v1/objects.ts'
 import type { AgentContext } from '../fleet/guard.ts'
+import { askUnlock } from './ask-unlock.ts'
 import { commitBackup } from './commit-backup.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { openBackups } from './open-backups.ts'
@@ -14,6 +15,7 @@ export function objectService(
   return {
     signPuts: async (request, { agent }) => ({ requests: await signPuts(cp, agent.agentId, request) }),
     signGets: async (request, { agent }) => ({ requests: await signGets(cp, agent.agentId, request) }),
+    askUnlock: (request, { agent }) => askUnlock(cp, agent.agentId, request),
     openBackups: async (request, { agent }) => ({ backups: await openBackups(cp, agent.agentId, request) }),
     commitBackup: async (request, { agent }) => {
       const manifestSha256 = await commitBackup(cp, agent.agentId, request)

@@ -72,7 +72,7 @@ describe.each(await catalogsUnderTest())('a rebuilt catalog, $kind', ({ open }) 
     const job = { spec, agentId: source.agentId, sourceId: source.id, requestedBy: 'test', maxAttempts: 1, deadlineSeconds: 60 }
     await createJob(db, job, now())
     const context = { instanceId: 'cp1', agentIds: [source.agentId], limits: { perAgent: 9, fleet: 99 }, leaseUntil: now() }
-    const [claimed] = await claimJobs(db, { ...context, recipients: [fleet.recipient] }, now())
+    const [claimed] = await claimJobs(db, { ...context, recipients: { fleet: fleet.recipient, recovery: [] } }, now())
     return claimed?.dispatch
   }
 

@@ -69,7 +69,7 @@ export async function recordValidation(
       finishedAt: now,
       valid: validation.valid,
       errors: validation.details,
-      detail: { errors: validation.errors },
+      detail: { errors: validation.errors, not_checked: validation.not_checked },
     })
     await recordDamage(tx, backup.id, errorKeys(validation.details), now)
   })

@@ -9,6 +9,7 @@ import { fullName, listSources, type SourceRow } from '../catalog/sources.ts'
 import { agentsInUse, lastFailures, sourceStandings, unfinishedJobs } from '../catalog/standing.ts'
 import { isFinished } from '../domain/job.ts'
 import { policySchema, selectsSource } from '../domain/policy.ts'
+import { strictestChoice } from '../domain/recipients.ts'
 import { selects } from '../domain/source-pattern.ts'
 import { threeTwoOne } from '../domain/three-two-one.ts'
 import { SERVER_VERSION } from '../version.ts'
@@ -37,12 +38,13 @@ export async function status(cp: ControlPlane, by: Caller): Promise<StatusView> 
     sources: sources.map((row) => {
       const standing = standings.get(row.id)
       const failure = failures.get(row.id)
+      const selecting = policies.filter(({ policy }) => selectsSource(policy.select, row))
       const age = standing?.lastGoodAt ? (now.getTime() - standing.lastGoodAt.getTime()) / 1000 : null
       return {
         source: fullName(row),
         engine: row.engine,
         connected: connected.has(row.agentId),
-        policies: policies.filter(({ policy }) => selectsSource(policy.select, row)).map(({ name }) => name),
+        policies: selecting.map(({ name }) => name),
         protected: age !== null && age <= DEFAULT_AGE_SECONDS,
         last_good_at: standing?.lastGoodAt?.toISOString() ?? null,
         last_good_id: standing?.lastGoodId ?? null,
@@ -50,6 +52,7 @@ export async function status(cp: ControlPlane, by: Caller): Promise<StatusView> 
         recovery_point_seconds: null,
         verified_at: standing?.verifiedAt?.toISOString() ?? null,
         test_restored_at: standing?.testRestoredAt?.toISOString() ?? null,
+        recipients: strictestChoice(selecting.map(({ policy }) => policy.recipients)),
         last_failure: failure
           ? { job_id: failure.jobId, at: failure.at.toISOString(), code: failure.code, message: failure.message }
           : null,

@@ -8,13 +8,17 @@ import { openReader } from '../../shared/repository/reader.ts'
 import type { Secret } from '../../shared/secret.ts'
 import type { StorageTarget } from '../../shared/storage/target.ts'
 import { type BackupRef, type BackupRow, closure, manifestOf } from '../catalog/backups.ts'
+import { isWithheld } from '../domain/recipients.ts'
 import type { ControlPlane } from './control-plane.ts'
+import { requireWithheld, sealedKeyFiles } from './key-files.ts'
 
 export interface Validation {
   readonly valid: boolean
   /** Codes, each once. */
   readonly errors: string[]
   readonly details: Array<{ code: string; object?: string; message: string }>
+  /** What could not be looked at, and why: `valid` says nothing about it. */
+  readonly not_checked: string[]
 }
 
 /** Blocks opened, own and leaned-on ones each. */
@@ -24,7 +28,8 @@ const MAX_DETAILS = 200
 
 /**
  * Cheap and automatic: the signed manifest is the one that was committed, every object that the backup needs is there and has its size
- * and checksum (by the store's word, no body is read), the keys open, and a random sample of blocks does. What is wrong is the answer.
+ * and checksum (by the store's word, no body is read), the keys open, and a random sample of blocks does. What is wrong is the answer. Of a
+ * backup that is sealed to the recovery recipients alone no block opens here, and the answer says so.
  */
 export async function validateBackup(cp: ControlPlane, backup: BackupRow, signal: AbortSignal): Promise<Validation> {
   const check = new Check()
@@ -41,6 +46,8 @@ export async function validateBackup(cp: ControlPlane, backup: BackupRow, signal
   }
   const head = (key: string) => target.head(key, signal)
   for (const { code, key, message } of await validateObjects(manifest, leansOn.values(), head)) check.add(code, key, message)
+  const locked = [manifest, ...leansOn.values()].filter(({ facts }) => isWithheld(facts.recipients, cp.fleet.recipient))
+  if (locked.length > 0) return await checkLocked(cp, target, locked, check, signal)
   // a sample of a backup that lacks objects would only say so again
   if (check.empty) await checkSample(cp, target, { manifest, leansOn }, check, signal)
   return check.result()
@@ -60,18 +67,19 @@ class Check {
   }
 
   /** What the store or the repository threw: damage is a finding; a store that cannot be reached says nothing of the backup. */
-  async collect(object: string, work: () => Promise<void>): Promise<void> {
+  async collect(object: string | undefined, work: () => Promise<void>): Promise<void> {
     try {
       await work()
     } catch (error) {
       const failure = asHoldfastError(error)
       if (failure.retry || failure.code === 'internal') throw failure
-      this.add(failure.code, object, failure.message)
+      const key = failure.context?.key
+      this.add(failure.code, object ?? (typeof key === 'string' ? key : undefined), failure.message)
     }
   }
 
-  result(): Validation {
-    return { valid: this.empty, errors: [...this.#codes], details: this.#details }
+  result(notChecked: string[] = []): Validation {
+    return { valid: this.empty, errors: [...this.#codes], details: this.#details, not_checked: notChecked }
   }
 }
 
@@ -84,6 +92,25 @@ async function checkManifest(cp: ControlPlane, target: StorageTarget, ref: Backu
     if (!stored.equals(recorded.bytes)) check.add('manifest_forged', key, `${key} is not the manifest that was committed`)
   })
   return verifyManifest(recorded.bytes, { verifyingKey: cp.fleet.verifyingKeyText }).manifest
+}
+
+/** The key files are read whole: they are small, and each has to be the one that was committed and stay shut for the fleet. */
+async function checkLocked(
+  cp: ControlPlane,
+  target: StorageTarget,
+  locked: readonly Manifest[],
+  check: Check,
+  signal: AbortSignal,
+): Promise<Validation> {
+  for (const { facts } of check.empty ? locked : []) {
+    await check.collect(undefined, async () => {
+      for (const file of await sealedKeyFiles(target, facts, signal)) await requireWithheld(cp, file)
+    })
+  }
+  return check.result([
+    'a random sample of blocks: the backup, or one that it leans on, is sealed to the recovery recipients alone',
+    'whether a recovery key opens the key files: a test restore by hand proves it',
+  ])
 }
 
 async function checkSample(

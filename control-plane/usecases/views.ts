@@ -1,12 +1,15 @@
+import { jobKeyFingerprint } from '../../shared/age/job-key.ts'
 import type { BackupView } from '../api/schemas/backups.ts'
 import type { Page } from '../api/schemas/common.ts'
 import type { JobView, ProgressView } from '../api/schemas/jobs.ts'
 import type { BackupView as BackupRow } from '../catalog/backups.ts'
 import type { JobView as JobRow } from '../catalog/jobs.ts'
+import { isWithheld } from '../domain/recipients.ts'
 
 /** Rows of the catalog as the API shows them. */
 
-export function viewBackup(row: BackupRow): BackupView {
+/** `fleet`: the fleet's own recipient. */
+export function viewBackup(row: BackupRow, fleet: string): BackupView {
   return {
     id: row.id,
     source: `${row.host}/${row.source}`,
@@ -27,6 +30,7 @@ export function viewBackup(row: BackupRow): BackupView {
     test_restored_at: time(row.testRestoredAt),
     test_restored_by: row.testRestoredBy,
     pinned_at: time(row.pinnedAt),
+    needs_unlock: isWithheld(row.recipients, fleet),
     parts: row.parts,
     target: row.target,
     job_id: row.jobId,
@@ -58,6 +62,20 @@ export function viewJob(row: JobRow, now: Date): JobView {
     started_at: time(row.startedAt),
     finished_at: time(row.finishedAt),
     cancel_requested_at: time(row.cancelRequestedAt),
+    unlock: viewUnlock(row),
+  }
+}
+
+export function viewUnlock({ id, backupId, unlock }: JobRow): JobView['unlock'] {
+  if (unlock === null) return null
+  const { recipient, askedAt, expiresAt } = unlock
+  return {
+    recipient,
+    fingerprint: jobKeyFingerprint({ jobId: id, backupId: backupId ?? '', recipient }),
+    asked_at: askedAt.toISOString(),
+    expires_at: expiresAt.toISOString(),
+    unlocked_at: time(unlock.unlockedAt),
+    unlocked_by: unlock.unlockedBy,
   }
 }
 

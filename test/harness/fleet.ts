@@ -51,6 +51,7 @@ const refused = async (): Promise<never> => {
 export const noObjects: FleetServersOptions['objects'] = {
   signPuts: refused,
   signGets: refused,
+  askUnlock: refused,
   openBackups: refused,
   commitBackup: refused,
 }

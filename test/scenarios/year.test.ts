@@ -67,7 +67,7 @@ beforeAll(async () => {
     fleet: fleet.fleet,
     settings: {
       ...{ defaultTarget: 'primary', parallelJobsPerAgent: 2, parallelJobs: 10 },
-      ...{ leaseSeconds: 60, jobDeadlineSeconds: 3600, maxAttempts: 3 },
+      ...{ leaseSeconds: 60, jobDeadlineSeconds: 3600, unlockSeconds: 60, maxAttempts: 3 },
     },
     target: async () => target,
     audit: async () => undefined,
@@ -151,7 +151,7 @@ async function backUpDue() {
       instanceId: host.instanceId,
       agentIds: [host.agentId],
       limits: { perAgent: 2, fleet: 10 },
-      recipients: [fleet.fleet.recipient, ...fleet.fleet.recoveryRecipients],
+      recipients: { fleet: fleet.fleet.recipient, recovery: fleet.fleet.recoveryRecipients },
       leaseUntil: leaseEnd(),
     },
     clock.now(),

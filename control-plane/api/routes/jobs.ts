@@ -8,7 +8,8 @@ import type { KeyRing } from '../authenticate.ts'
 import { eventStream } from '../events.ts'
 import type { Caller, Operations } from '../operations.ts'
 import { cancelBody, forceBody, jobPage, jobParams, jobQuery, jobView, logPage, logQuery } from '../schemas/jobs.ts'
-import { visibleJob } from '../scope.ts'
+import { lockedKeysView, unlockBody } from '../schemas/unlock.ts'
+import { visibleBackup, visibleJob } from '../scope.ts'
 
 export interface JobRouteOptions {
   readonly operations: Operations
@@ -77,7 +78,50 @@ export function jobRoutes(app: Api, options: JobRouteOptions): void {
       return operations.jobLogs(by, request.params.id, request.query)
     },
   )
+  unlockRoutes(app, operations)
   eventRoute(app, options)
+}
+
+/** Bodies of a thousand small files. */
+const MAX_UNLOCK_BYTES = 16 * 1024 * 1024
+
+function unlockRoutes(app: Api, operations: Operations): void {
+  /** Who may use the place that a job writes may not therefore open every backup. */
+  const visible = async (by: Caller, id: string) => {
+    const job = await visibleJob(operations, by, id)
+    if (job.backup_id !== null) await visibleBackup(operations, by, job.backup_id)
+  }
+  app.get(
+    '/api/v1/jobs/:id/unlock',
+    {
+      schema: documented('jobs', 'lockedKeys', 'Sealed key files of what a job reads, and the key to seal them to', {
+        params: jobParams,
+        response: { 200: lockedKeysView },
+      }),
+    },
+    async (request) => {
+      const by = callerOf(request)
+      await visible(by, request.params.id)
+      return operations.lockedKeys(by, request.params.id)
+    },
+  )
+  app.post(
+    '/api/v1/jobs/:id/unlock',
+    {
+      bodyLimit: MAX_UNLOCK_BYTES,
+      schema: documented('jobs', 'unlockJob', 'Give a job data keys that were sealed to its key', {
+        headers: idempotencyHeaders,
+        params: jobParams,
+        body: unlockBody,
+        response: { 202: jobView },
+      }),
+    },
+    async (request, reply) => {
+      const by = callerOf(request)
+      await visible(by, request.params.id)
+      return reply.code(202).send(await operations.unlockJob(by, request.params.id, request.body))
+    },
+  )
 }
 
 const eventHeaders = z.object({

@@ -40,6 +40,9 @@ export const backupView = z
     test_restored_at: time.nullable(),
     test_restored_by: z.string().nullable(),
     pinned_at: time.nullable(),
+    needs_unlock: z
+      .boolean()
+      .describe('sealed to the recovery recipients alone: a job that reads it waits until an operator has unlocked it'),
     parts: z.array(z.string()),
     target: name,
     job_id: jobId.nullable(),
@@ -122,6 +125,7 @@ export const validationView = z
     valid: z.boolean(),
     errors: z.array(z.string()).describe('codes of what is wrong'),
     details: z.array(z.object({ code: z.string(), object: z.string().optional(), message: z.string() })),
+    not_checked: z.array(z.string()).describe('what could not be looked at, and why'),
   })
   .meta({ id: 'Validation' })
 export type ValidationView = z.infer<typeof validationView>

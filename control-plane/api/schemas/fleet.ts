@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { name, page, pageQuery, time } from './common.ts'
+import { findingView, name, page, pageQuery, time } from './common.ts'
 
 export const targetView = z
   .object({
@@ -36,5 +36,11 @@ export const changeView = z.object({
   action: z.enum(['create', 'update', 'delete']),
   fields: z.array(z.object({ path: z.string(), from: z.unknown(), to: z.unknown() })),
 })
-export const fleetDiffView = z.object({ applied: z.boolean(), changes: z.array(changeView) }).meta({ id: 'FleetDiff' })
+export const fleetDiffView = z
+  .object({
+    applied: z.boolean(),
+    changes: z.array(changeView),
+    findings: z.array(findingView).describe('what whoever makes these policies has to know'),
+  })
+  .meta({ id: 'FleetDiff' })
 export type FleetDiffView = z.infer<typeof fleetDiffView>

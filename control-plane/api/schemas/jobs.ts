@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { JOB_KINDS, JOB_STATES } from '../../domain/job.ts'
 import { backupId, bytes, idPart, jobId, line, name, page, pageQuery, sourceName, time } from './common.ts'
+import { jobUnlockView } from './unlock.ts'
 
 export const progressView = z
   .object({
@@ -39,6 +40,7 @@ export const jobView = z
     started_at: time.nullable(),
     finished_at: time.nullable(),
     cancel_requested_at: time.nullable(),
+    unlock: jobUnlockView.nullable().describe('what it waits, or waited, for: an operator with a recovery key'),
   })
   .meta({ id: 'Job' })
 export type JobView = z.infer<typeof jobView>

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { RECIPIENT_CHOICES } from '../../domain/recipients.ts'
 import { backupId, findingView, name, sourceName, time } from './common.ts'
 
 export const systemTestView = z
@@ -26,6 +27,9 @@ export const sourceStatusView = z.object({
   recovery_point_seconds: z.number().nullable().describe('the objective'),
   verified_at: time.nullable(),
   test_restored_at: time.nullable(),
+  recipients: z
+    .enum(RECIPIENT_CHOICES)
+    .describe('whom its backups are sealed to; recovery: nobody opens them without a recovery key'),
   last_failure: z.object({ job_id: z.string(), at: time, code: z.string(), message: z.string() }).nullable(),
   three_two_one: threeTwoOneView,
 })

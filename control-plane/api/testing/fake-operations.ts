@@ -29,6 +29,7 @@ export const backup = (over: Partial<BackupView> = {}): BackupView => ({
   test_restored_at: null,
   test_restored_by: null,
   pinned_at: null,
+  needs_unlock: false,
   parts: [],
   target: 'local',
   job_id: JOB,
@@ -54,6 +55,7 @@ export const job = (over: Partial<JobView> = {}): JobView => ({
   started_at: null,
   finished_at: null,
   cancel_requested_at: null,
+  unlock: null,
   ...over,
 })
 
@@ -81,7 +83,7 @@ export function fakeOperations(over: Partial<FakeOperations> = {}): FakeOperatio
     deleteBackup: async (_by, id) => ({ ...find(id), status: 'expired' }),
     pinBackup: async (_by, id, pinned) => ({ ...find(id), pinned_at: pinned ? AT : null }),
     startRestore: async (_by, id, request) => job({ kind: 'restore', backup_id: id, target: request.target ?? 'db1/app' }),
-    validateBackup: async () => ({ validation: { valid: true, errors: [], details: [] } }),
+    validateBackup: async () => ({ validation: { valid: true, errors: [], details: [], not_checked: [] } }),
     startVerify: async (_by, id) => job({ kind: 'verify', backup_id: id }),
     startTestRestore: async (_by, id) => job({ kind: 'test-restore', backup_id: id }),
     previewCleanup: async () => cleanup,
@@ -96,6 +98,10 @@ export function fakeOperations(over: Partial<FakeOperations> = {}): FakeOperatio
     },
     cancelJob: async () => job({ cancel_requested_at: AT }),
     forceJob: async () => job({ status: 'queued' }),
+    lockedKeys: async (_by, id) => {
+      throw new HoldfastError('job_state', `job ${id} does not wait to be unlocked`)
+    },
+    unlockJob: async () => job({ kind: 'restore', status: 'running' }),
     events: async function* () {
       yield { id: 1, type: 'state', at: AT, attempt: 1, data: { status: 'succeeded' } }
     },
@@ -116,8 +122,8 @@ export function fakeOperations(over: Partial<FakeOperations> = {}): FakeOperatio
     listSources: async () => nothing,
     listTargets: async () => nothing,
     listPolicies: async () => nothing,
-    diffFleet: async () => ({ applied: false, changes: [] }),
-    applyFleet: async () => ({ applied: true, changes: [] }),
+    diffFleet: async () => ({ applied: false, changes: [], findings: [] }),
+    applyFleet: async () => ({ applied: true, changes: [], findings: [] }),
     listApiKeys: async () => nothing,
     createApiKey: async (by, request) => ({
       id: 'k1',

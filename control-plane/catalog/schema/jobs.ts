@@ -104,3 +104,19 @@ export const jobEvents = pgTable(
   },
   (t) => [index('job_events_job').on(t.jobId, t.id), uniqueIndex('job_events_once').on(t.jobId, t.attempt, t.type, t.number)],
 )
+
+/** A job that reads what the control plane cannot open: its public key, and the data keys once an operator has sealed them to it. */
+export const jobUnlocks = pgTable('job_unlocks', {
+  jobId: text('job_id')
+    .primaryKey()
+    .references(() => jobs.id),
+  /** That asked last. */
+  attempt: integer('attempt').notNull(),
+  recipient: text('recipient').notNull(),
+  askedAt: instant('asked_at').notNull(),
+  expiresAt: instant('expires_at').notNull(),
+  unlockedAt: instant('unlocked_at'),
+  unlockedBy: text('unlocked_by'),
+  /** Until the job is over. */
+  files: jsonb('files').$type<Array<{ backup_id: string; attempt: number; file: string }>>(),
+})

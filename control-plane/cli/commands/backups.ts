@@ -115,6 +115,7 @@ function showBackup(cli: Cli, backup: BackupView): ExitStatus {
     'test-restored': backup.test_restored_at && `${timeText(backup.test_restored_at)} by ${backup.test_restored_by ?? '-'}`,
     pinned: backup.pinned_at && timeText(backup.pinned_at),
     copies: backup.copies.map((copy) => `${copy.target} ${copy.state}`).join(', '),
+    'sealed to': backup.needs_unlock ? 'the recovery recipients alone: a restore waits for holdfast unlock' : null,
     parts: backup.parts.join(', '),
     job: backup.job_id,
   })

@@ -45,6 +45,7 @@ async function validate(cli: Cli, id: string): Promise<ExitStatus> {
   else {
     cli.io.out(`${backup.id}  ${answer.valid ? 'valid' : 'NOT VALID'}\n`)
     for (const error of answer.details) cli.io.out(`${safe(`${error.code}  ${error.object ?? ''}  ${error.message}`)}\n`)
+    for (const what of answer.not_checked) cli.io.out(`not checked  ${safe(what)}\n`)
   }
   return answer.valid ? EXIT.done : EXIT.failed
 }

@@ -6,7 +6,7 @@ import type { Cli, CommonOptions } from '../cli.ts'
 import { remote } from '../cli.ts'
 import { printJson } from '../print.ts'
 import type { Run } from '../program.ts'
-import { noDisplay, progressDisplay } from '../progress.ts'
+import { progressDisplay, quietDisplay } from '../progress.ts'
 import { showJob, showJobs } from '../show-jobs.ts'
 import { verdictOf, waitForJobs } from '../wait.ts'
 
@@ -61,7 +61,7 @@ export async function conclude(
 ): Promise<ExitStatus> {
   const many = 'items' in answer
   const started = many ? answer.items : [answer]
-  const display = options.watch && options.wait ? progressDisplay(cli.io) : noDisplay
+  const display = options.watch && options.wait ? progressDisplay(cli.io) : quietDisplay(cli.io)
   const jobs = options.wait ? await waitForJobs({ client: cli.client, clock: cli.io.clock }, started, display) : started
   const [only] = jobs
   if (cli.format === 'json') printJson(cli.io, many ? { items: jobs, next_cursor: null } : only)

@@ -6,6 +6,7 @@ import { HoldfastError } from '../../../shared/errors.ts'
 import { EXIT, type ExitStatus } from '../../../shared/exit-status.ts'
 import type { FleetDiffView, PolicyView, TargetView } from '../../api/schemas/fleet.ts'
 import type { StatusView } from '../../api/schemas/system.ts'
+import { SEALED_TO_RECOVERY } from '../../domain/policy-findings.ts'
 import { type Cli, remote } from '../cli.ts'
 import { listAll } from '../list-all.ts'
 import { printJson, printTable } from '../print.ts'
@@ -43,15 +44,21 @@ async function status(cli: Cli): Promise<ExitStatus> {
       source.protected ? 'yes' : 'NO',
       source.age_seconds === null ? 'never' : `${durationText(source.age_seconds)} ago`,
       durationText(source.recovery_point_seconds),
-      timeText(source.verified_at),
-      timeText(source.test_restored_at),
+      checkedText(source, source.verified_at),
+      checkedText(source, source.test_restored_at),
       `${source.three_two_one.copies}-${source.three_two_one.kinds}-${source.three_two_one.elsewhere}${source.three_two_one.met ? '' : ' NOT met'}`,
       source.last_failure === null ? '' : `${timeText(source.last_failure.at)} ${source.last_failure.code}`,
     ]),
     'no sources',
   )
+  const sealed = answer.sources.filter((source) => source.recipients === 'recovery').map((source) => source.source)
+  if (sealed.length > 0) cli.io.err(`${safe(sealed.join(', '))}: ${SEALED_TO_RECOVERY}\n`)
   return EXIT.done
 }
+
+/** What only a person can do is not missing because a schedule is. */
+const checkedText = (source: StatusView['sources'][number], at: string | null) =>
+  at === null && source.recipients === 'recovery' ? 'by hand only' : timeText(at)
 
 async function fleet(cli: Cli, file: string, apply: boolean): Promise<ExitStatus> {
   const body = await readFleetFile(path.resolve(cli.io.cwd, file))
@@ -70,6 +77,10 @@ async function fleet(cli: Cli, file: string, apply: boolean): Promise<ExitStatus
       const what = field.path === '' ? '' : `${safe(field.path)}: `
       cli.io.out(`    ${what}${before}${valueText(field.to)}\n`)
     }
+  }
+  for (const finding of answer.findings) {
+    cli.io.err(`${finding.severity}: ${safe(finding.message)}\n`)
+    if (finding.hint) cli.io.err(`  ${safe(finding.hint)}\n`)
   }
   cli.io.out(
     answer.changes.length === 0 ? 'nothing changes\n' : `${answer.changes.length} ${apply ? 'changed' : 'would change'}\n`,

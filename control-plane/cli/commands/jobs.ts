@@ -12,7 +12,7 @@ import { safe, timeText } from '../text.ts'
 import { resumed } from '../wait.ts'
 import { positiveInteger } from './create.ts'
 
-const JOB_HELP = 'its id, or a unique beginning or ending of it'
+export const JOB_HELP = 'its id, or a unique beginning or ending of it'
 
 export function jobCommands(parent: Command, run: Run): void {
   remote(parent.command('jobs'))

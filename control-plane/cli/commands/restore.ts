@@ -8,7 +8,7 @@ import type { JobView } from '../../api/schemas/jobs.ts'
 import { type Cli, type CommonOptions, remote } from '../cli.ts'
 import { confirm } from '../confirm.ts'
 import type { Run } from '../program.ts'
-import { noDisplay } from '../progress.ts'
+import { quietDisplay } from '../progress.ts'
 import { resolveBackup } from '../resolve.ts'
 import { previewLines } from '../show-jobs.ts'
 import { safe } from '../text.ts'
@@ -81,7 +81,7 @@ function bodyOf(options: RestoreOptions, dryRun: boolean): Record<string, unknow
 /** Nobody says yes to what they have not seen: the plan is made first. */
 async function askWithPlan(cli: Cli, backup: BackupView, plan: () => Promise<JobView>): Promise<void> {
   if (cli.io.canAsk) {
-    const [job] = await waitForJobs({ client: cli.client, clock: cli.io.clock }, [await plan()], noDisplay)
+    const [job] = await waitForJobs({ client: cli.client, clock: cli.io.clock }, [await plan()], quietDisplay(cli.io))
     const detail = restoreDetailSchema.safeParse(job?.detail)
     if (detail.success) for (const line of previewLines(detail.data.preview)) cli.io.err(`${safe(line)}\n`)
     else if (job?.error) throw new HoldfastError('job_state', `the plan failed: ${job.error.code}: ${job.error.message}`)

@@ -244,6 +244,11 @@ export interface JobCommand {
     | { $case: "discover"; value: DiscoverWork }
     | { $case: "preflight"; value: PreflightWork }
     | undefined;
+  /**
+   * The control plane cannot open what the job reads: the agent makes an age key pair for the job, shows its fingerprint
+   * on its host, and asks with AskUnlock until an operator has sealed the data keys to it.
+   */
+  needsUnlock: boolean;
 }
 
 export interface BackupRef {
@@ -262,7 +267,7 @@ export interface BackupWork {
   base:
     | BackupRef
     | undefined;
-  /** age recipients: the fleet's identity and every recovery recipient. */
+  /** age recipients: every recovery recipient and, unless the source's policy leaves it out, the fleet's identity. */
   recipients: string[];
   /** Parts of the source to back up, as the engine names them; empty: all. */
   parts: string[];
@@ -384,7 +389,7 @@ export interface JobResult {
 }
 
 function createBaseJobCommand(): JobCommand {
-  return { jobId: "", attempt: 0, deadlineSeconds: 0, work: undefined };
+  return { jobId: "", attempt: 0, deadlineSeconds: 0, work: undefined, needsUnlock: false };
 }
 
 export const JobCommand: MessageFns<JobCommand> = {
@@ -417,6 +422,9 @@ export const JobCommand: MessageFns<JobCommand> = {
       case "preflight":
         PreflightWork.encode(message.work.value, writer.uint32(74).fork()).join();
         break;
+    }
+    if (message.needsUnlock !== false) {
+      writer.uint32(80).bool(message.needsUnlock);
     }
     return writer;
   },
@@ -506,6 +514,14 @@ export const JobCommand: MessageFns<JobCommand> = {
             message.work = { $case: "preflight", value: PreflightWork.decode(reader, reader.uint32()) };
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.needsUnlock = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -546,6 +562,11 @@ export const JobCommand: MessageFns<JobCommand> = {
         : isSet(object.preflight)
         ? { $case: "preflight", value: PreflightWork.fromJSON(object.preflight) }
         : undefined,
+      needsUnlock: isSet(object.needsUnlock)
+        ? globalThis.Boolean(object.needsUnlock)
+        : isSet(object.needs_unlock)
+        ? globalThis.Boolean(object.needs_unlock)
+        : false,
     };
   },
 
@@ -572,6 +593,9 @@ export const JobCommand: MessageFns<JobCommand> = {
       obj.discover = DiscoverWork.toJSON(message.work.value);
     } else if (message.work?.$case === "preflight") {
       obj.preflight = PreflightWork.toJSON(message.work.value);
+    }
+    if (message.needsUnlock !== false) {
+      obj.needsUnlock = message.needsUnlock;
     }
     return obj;
   },
@@ -622,6 +646,7 @@ export const JobCommand: MessageFns<JobCommand> = {
         break;
       }
     }
+    message.needsUnlock = object.needsUnlock ?? false;
     return message;
   },
 };

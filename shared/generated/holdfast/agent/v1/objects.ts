@@ -69,6 +69,19 @@ export interface SignGetsResponse {
   requests: SignedRequest[];
 }
 
+export interface AskUnlockRequest {
+  jobId: string;
+  attempt: number;
+  /** age1..., made for this job alone; its secret half stays on the host. */
+  recipient: string;
+}
+
+export interface AskUnlockResponse {
+  unlocked: boolean;
+  /** How long the control plane goes on waiting. */
+  remainingSeconds: number;
+}
+
 export interface OpenBackupsRequest {
   jobId: string;
   attempt: number;
@@ -909,6 +922,200 @@ export const SignGetsResponse: MessageFns<SignGetsResponse> = {
   },
 };
 
+function createBaseAskUnlockRequest(): AskUnlockRequest {
+  return { jobId: "", attempt: 0, recipient: "" };
+}
+
+export const AskUnlockRequest: MessageFns<AskUnlockRequest> = {
+  encode(message: AskUnlockRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.jobId !== "") {
+      writer.uint32(10).string(message.jobId);
+    }
+    if (message.attempt !== 0) {
+      writer.uint32(16).uint32(message.attempt);
+    }
+    if (message.recipient !== "") {
+      writer.uint32(26).string(message.recipient);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AskUnlockRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAskUnlockRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.jobId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.attempt = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.recipient = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AskUnlockRequest {
+    return {
+      jobId: isSet(object.jobId)
+        ? globalThis.String(object.jobId)
+        : isSet(object.job_id)
+        ? globalThis.String(object.job_id)
+        : "",
+      attempt: isSet(object.attempt) ? globalThis.Number(object.attempt) : 0,
+      recipient: isSet(object.recipient) ? globalThis.String(object.recipient) : "",
+    };
+  },
+
+  toJSON(message: AskUnlockRequest): unknown {
+    const obj: any = {};
+    if (message.jobId !== "") {
+      obj.jobId = message.jobId;
+    }
+    if (message.attempt !== 0) {
+      obj.attempt = Math.round(message.attempt);
+    }
+    if (message.recipient !== "") {
+      obj.recipient = message.recipient;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<AskUnlockRequest>, I>>(base?: I): AskUnlockRequest {
+    return AskUnlockRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<AskUnlockRequest>, I>>(object: I): AskUnlockRequest {
+    const message = createBaseAskUnlockRequest();
+    message.jobId = object.jobId ?? "";
+    message.attempt = object.attempt ?? 0;
+    message.recipient = object.recipient ?? "";
+    return message;
+  },
+};
+
+function createBaseAskUnlockResponse(): AskUnlockResponse {
+  return { unlocked: false, remainingSeconds: 0 };
+}
+
+export const AskUnlockResponse: MessageFns<AskUnlockResponse> = {
+  encode(message: AskUnlockResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.unlocked !== false) {
+      writer.uint32(8).bool(message.unlocked);
+    }
+    if (message.remainingSeconds !== 0) {
+      writer.uint32(16).uint32(message.remainingSeconds);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AskUnlockResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAskUnlockResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.unlocked = reader.bool();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.remainingSeconds = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AskUnlockResponse {
+    return {
+      unlocked: isSet(object.unlocked) ? globalThis.Boolean(object.unlocked) : false,
+      remainingSeconds: isSet(object.remainingSeconds)
+        ? globalThis.Number(object.remainingSeconds)
+        : isSet(object.remaining_seconds)
+        ? globalThis.Number(object.remaining_seconds)
+        : 0,
+    };
+  },
+
+  toJSON(message: AskUnlockResponse): unknown {
+    const obj: any = {};
+    if (message.unlocked !== false) {
+      obj.unlocked = message.unlocked;
+    }
+    if (message.remainingSeconds !== 0) {
+      obj.remainingSeconds = Math.round(message.remainingSeconds);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<AskUnlockResponse>, I>>(base?: I): AskUnlockResponse {
+    return AskUnlockResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<AskUnlockResponse>, I>>(object: I): AskUnlockResponse {
+    const message = createBaseAskUnlockResponse();
+    message.unlocked = object.unlocked ?? false;
+    message.remainingSeconds = object.remainingSeconds ?? 0;
+    return message;
+  },
+};
+
 function createBaseOpenBackupsRequest(): OpenBackupsRequest {
   return { jobId: "", attempt: 0, recipient: "" };
 }
@@ -1414,8 +1621,20 @@ export const ObjectServiceDefinition = {
       options: {},
     },
     /**
+     * For a command that says needs_unlock: tells the job's public key and whether an operator has sealed the data keys to it. Asked again,
+     * with the same key, until one has. The key cannot change within an attempt; a new attempt may bring another, and waits anew then.
+     */
+    askUnlock: {
+      name: "AskUnlock",
+      requestType: AskUnlockRequest as typeof AskUnlockRequest,
+      requestStream: false,
+      responseType: AskUnlockResponse as typeof AskUnlockResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
      * The data keys of exactly the backups that the command named, sealed to a recipient made for this job.
-     * Only for restore, verify and test-restore.
+     * Only for restore, verify and test-restore; where the command says needs_unlock, after AskUnlock with the same recipient.
      */
     openBackups: {
       name: "OpenBackups",
@@ -1443,8 +1662,13 @@ export interface ObjectServiceImplementation<CallContextExt = {}> {
   /** Addresses to read objects of exactly the backups that the command named. */
   signGets(request: SignGetsRequest, context: CallContext & CallContextExt): Promise<DeepPartial<SignGetsResponse>>;
   /**
+   * For a command that says needs_unlock: tells the job's public key and whether an operator has sealed the data keys to it. Asked again,
+   * with the same key, until one has. The key cannot change within an attempt; a new attempt may bring another, and waits anew then.
+   */
+  askUnlock(request: AskUnlockRequest, context: CallContext & CallContextExt): Promise<DeepPartial<AskUnlockResponse>>;
+  /**
    * The data keys of exactly the backups that the command named, sealed to a recipient made for this job.
-   * Only for restore, verify and test-restore.
+   * Only for restore, verify and test-restore; where the command says needs_unlock, after AskUnlock with the same recipient.
    */
   openBackups(
     request: OpenBackupsRequest,
@@ -1463,8 +1687,13 @@ export interface ObjectServiceClient<CallOptionsExt = {}> {
   /** Addresses to read objects of exactly the backups that the command named. */
   signGets(request: DeepPartial<SignGetsRequest>, options?: CallOptions & CallOptionsExt): Promise<SignGetsResponse>;
   /**
+   * For a command that says needs_unlock: tells the job's public key and whether an operator has sealed the data keys to it. Asked again,
+   * with the same key, until one has. The key cannot change within an attempt; a new attempt may bring another, and waits anew then.
+   */
+  askUnlock(request: DeepPartial<AskUnlockRequest>, options?: CallOptions & CallOptionsExt): Promise<AskUnlockResponse>;
+  /**
    * The data keys of exactly the backups that the command named, sealed to a recipient made for this job.
-   * Only for restore, verify and test-restore.
+   * Only for restore, verify and test-restore; where the command says needs_unlock, after AskUnlock with the same recipient.
    */
   openBackups(
     request: DeepPartial<OpenBackupsRequest>,
