@@ -151,25 +151,49 @@ describe.skipIf(server === null)('postgresql 15', () => {
     expect(await databaseNames(server)).toEqual(['postgres', 'source'])
   })
 
-  test('rows of a hostile backup that look like commands of psql are data', async () => {
-    await makeDatabase(server, 'source', `create table t (v text); insert into t values ('x')`)
+  const commands = 'x\n\\.\n\\! touch holdfast-pwned\ndrop table b;\n'
+
+  test.each([
+    ['alone', 1, commands],
+    ['among other small tables', 9, commands],
+    ['more than psql reads', 2, commands + 'x\n'.repeat(200_000)],
+  ])('rows of a hostile backup that look like commands of psql are data: %s', async (_, tables, rows) => {
+    const names = Array.from({ length: tables }, (_, n) => (n === 0 ? 'a' : `b${n}`))
+    await makeDatabase(server, 'source', names.map((name) => `create table ${name} as select 'x' as v;`).join(''))
     const { backup, fingerprint } = await backUp(configOf(server, 'source'))
-    const name = 'rows of public.t'
-    const stored = backup.streams.get(name)
+    const stored = backup.streams.get('rows of public.a')
     if (!stored) throw new Error('no rows')
-    // the end of the data for psql, then a command: everything after it has to be refused or ignored, not run
-    backup.streams.set(name, { ...stored, bytes: Buffer.from('x\n\\.\n\\! touch holdfast-pwned\ndrop table t;\n') })
+    // the end of the data for psql, then commands: everything after it has to be refused or ignored, not run
+    backup.streams.set('rows of public.a', { ...stored, bytes: Buffer.from(rows) })
     await withRun(async (run) => {
-      const outcome = await engine
-        .restore(restorePlan(configOf(server, 'source'), 'target'), memorySource(backup, fingerprint), run)
-        .then(
-          () => 'restored',
-          (error: HoldfastError) => error.code,
-        )
-      expect(['restored', 'tool_failed', 'fingerprint_mismatch']).toContain(outcome)
+      const restoring = engine.restore(restorePlan(configOf(server, 'source'), 'target'), memorySource(backup, fingerprint), run)
+      const outcome = await restoring.then(
+        () => 'restored',
+        (error: HoldfastError) => error.code,
+      )
+      expect(tables === 1 ? ['restored', 'tool_failed'] : ['fingerprint_mismatch', 'backup_invalid', 'tool_failed']).toContain(
+        outcome,
+      )
       await expect(access(`${run.scratch}/holdfast-pwned`)).rejects.toThrow()
       await expect(access('/holdfast-pwned')).rejects.toThrow()
-      if (outcome === 'restored') expect(await server.sql('target', 'select count(*)::int as n from t')).toEqual([{ n: 1 }])
+      if (outcome === 'restored') expect(await server.sql('target', 'select count(*)::int as n from a')).toEqual([{ n: 1 }])
     })
+  })
+
+  test('rows that a table does not take fail the restore with its name, and every table is counted by itself', async () => {
+    const make = Array.from({ length: 30 }, (_, n) => `create table t${n} as select generate_series(1, ${n}) as i;`)
+    await makeDatabase(server, 'source', `${make.join('')} create table "last ""one" as select 1 as i`)
+    const { backup, fingerprint, source } = await backUp(configOf(server, 'source'))
+    await restoreTo(configOf(server, 'source'), 'copy', source)
+    expect(
+      await withRun((run) => engine.check({ config: configOf(server, 'source'), targetName: 'copy' }, fingerprint, run)),
+    ).toEqual([])
+    const stored = backup.streams.get('rows of public."last ""one"')
+    if (!stored) throw new Error('no rows')
+    backup.streams.set('rows of public."last ""one"', { ...stored, bytes: Buffer.from('secret-word\n') })
+    const failure = await failureOf(restoreTo(configOf(server, 'source'), 'target', memorySource(backup, fingerprint)))
+    expect(failure).toMatchObject({ code: 'tool_failed', context: { part: 'public."last ""one"' } })
+    expect(failure.message).toContain('rows of public."last ""one": psql ended with status')
+    expect(await databaseNames(server)).toEqual(['copy', 'postgres', 'source'])
   })
 })
