@@ -230,3 +230,15 @@ function unknown(id: string): HoldfastError {
     hint: 'List the backups with "holdfast list"; a unique beginning or ending of an id is enough.',
   })
 }
+
+/** The newest good backup that a target holds. */
+export async function newestHeld(db: Db, target: string): Promise<BackupRef | null> {
+  const [row] = await db
+    .select({ id: backups.id, host: backups.host, source: backups.source, manifestSha256: backups.manifestSha256 })
+    .from(copies)
+    .innerJoin(backups, eq(backups.id, copies.backupId))
+    .where(and(eq(copies.target, target), eq(copies.state, 'good'), eq(backups.status, 'good')))
+    .orderBy(desc(backups.id))
+    .limit(1)
+  return row ?? null
+}

@@ -22,8 +22,10 @@ test.each([
   ['an unknown key', { ...databases, retentoin: {} }, 'retentoin'],
   ['an unknown key inside', { ...databases, retention: { dayly: 7 } }, 'dayly'],
   ['what this version does not do', { ...databases, verify: { test_restore: 'weekly' } }, 'test_restore'],
-  ['a second target', { ...databases, targets: ['primary', 'secondary'] }, 'targets'],
-  ['no target', { ...databases, targets: [] }, 'targets'],
+  ['a second target', { ...databases, targets: ['primary', 'secondary'] }, 'targets: name one target'],
+  ['no target', { ...databases, targets: [] }, 'targets: name one target'],
+  ['an objective', { ...databases, objectives: { recovery_point: '24h' } }, 'objectives'],
+  ['a speed', { ...databases, limits: { upload: '100MB/s' } }, 'upload'],
   ['a duration without unit', { ...databases, retention: { duration: '30' } }, 'retention.duration'],
   ['a schedule that is never due', { ...databases, schedule: { full: '0 2 31 2 *' } }, 'schedule.full'],
   ['a schedule of nothing', { ...databases, schedule: { timezone: 'UTC' } }, 'schedule'],
@@ -48,6 +50,12 @@ test('a schedule of verification is refused, with the reason, for a policy that 
   expect(parse({ recipients: 'recovery', ...scheduled })).toThrow(reason)
   expect(parse(scheduled)).not.toThrow(reason)
   expect(parse({ recipients: 'offline' })).toThrow('recipients')
+})
+
+test.each(['sets', 'plans', 'schedules'])('a section that this version does not have is refused by name: %s', (section) => {
+  expect(() => parseFleetFile({ ...file, [section]: {} })).toThrow(
+    expect.objectContaining({ code: 'invalid_config', message: expect.stringContaining(section) }),
+  )
 })
 
 describe('a policy selects', () => {

@@ -92,7 +92,7 @@ export const policySchema = z.strictObject({
   select: selectSchema.default({}),
   schedule: scheduleSchema.optional(),
   /** One: copies on further targets are not made by this version. */
-  targets: z.tuple([name]),
+  targets: z.tuple([name], { error: 'name one target: this version makes no copies on further ones' }),
   /** `recovery`: sealed to the recovery recipients alone. The strictest policy that selects a source decides for all its backups. */
   recipients: z.enum(RECIPIENT_CHOICES).default('all'),
   retention: retentionSchema.optional(),

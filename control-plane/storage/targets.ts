@@ -1,10 +1,12 @@
 import type { Clock } from '../../shared/clock.ts'
 import { HoldfastError } from '../../shared/errors.ts'
+import { manifestKey } from '../../shared/manifest/layout.ts'
 import { parseTargetConfig, type TargetConfig } from '../../shared/storage/config.ts'
 import type { LocalSigner } from '../../shared/storage/local/address.ts'
 import { LocalTarget } from '../../shared/storage/local/target.ts'
 import { openTarget } from '../../shared/storage/registry.ts'
 import type { StorageTarget, TargetFacts } from '../../shared/storage/target.ts'
+import { newestHeld } from '../catalog/backups.ts'
 import type { Catalog } from '../catalog/catalog.ts'
 import { getTarget, putTarget } from '../catalog/policies.ts'
 
@@ -45,7 +47,8 @@ export class Targets {
 
   /**
    * Takes a target of the configuration into the catalog. A new or changed one is probed first: it writes, writes again, writes a wrong
-   * body, reads, lists and removes, and what the service really does is recorded.
+   * body, reads, lists and removes, and what the service really does is recorded. Throws `conflict` for a new place without the backups
+   * that the target holds: every one of them would be lost from sight, and retention would take them for removed.
    */
   async configure(name: string, config: TargetConfig): Promise<void> {
     const { catalog, clock, signer } = this.#options
@@ -56,12 +59,21 @@ export class Targets {
     if (before?.facts && JSON.stringify(before.config) === JSON.stringify(config)) return
     const target = await openTarget(config, { name, clock, signer })
     try {
+      if (before) await this.#requireBackups(name, target)
       const facts = await target.probe()
       const now = clock.now()
       await putTarget(catalog.db, { name, kind: config.kind, config: { ...config }, facts: { ...facts }, probedAt: now }, now)
     } finally {
       await target.close()
     }
+  }
+
+  async #requireBackups(name: string, place: StorageTarget): Promise<void> {
+    const held = await newestHeld(this.#options.catalog.db, name)
+    if (!held || (await place.head(manifestKey(held)))) return
+    throw new HoldfastError('conflict', `target ${name} holds backups that its new place does not: ${held.id} is not there`, {
+      hint: 'Leave it where it is and give the new place another name; or copy all of its objects to the new place first.',
+    })
   }
 
   /** Those among them that this control plane serves. */

@@ -5,7 +5,7 @@ import type { FleetBody, FleetDiffView } from '../api/schemas/fleet.ts'
 import { keyCursor, keyPage } from '../catalog/key-cursor.ts'
 import { deletePolicy, deleteTarget, listPolicies, listTargets, putPolicy } from '../catalog/policies.ts'
 import { fullName, listSources } from '../catalog/sources.ts'
-import { diffFleetFile, type FleetChange, type FleetFile, parseFleetFile } from '../domain/fleet-file.ts'
+import { diffFleetFile, type FleetChange, type FleetFile, type FleetState, parseFleetFile } from '../domain/fleet-file.ts'
 import { policySchema, selectsSource } from '../domain/policy.ts'
 import { policyFindings } from '../domain/policy-findings.ts'
 import { requireRecovery } from '../domain/recipients.ts'
@@ -63,15 +63,23 @@ async function compare(cp: ControlPlane, body: FleetBody): Promise<Comparison> {
     targets: Object.fromEntries((await listTargets(cp.catalog.db)).map((row) => [row.name, row.config])),
     policies: Object.fromEntries((await listPolicies(cp.catalog.db)).map((row) => [row.name, policySchema.parse(row.spec)])),
   }
-  for (const [name, policy] of Object.entries(file.policies ?? {})) {
-    const [target] = policy.targets
-    if (!file.targets?.[target] && !now.targets[target]) {
-      throw new HoldfastError('invalid_config', `policy ${name} names target ${target}, which does not exist`, {
-        hint: 'Add the target to the file, or name one that `holdfast targets` lists.',
-      })
-    }
-  }
+  requireTargets({ targets: file.targets ?? now.targets, policies: file.policies ?? now.policies }, cp.settings.defaultTarget)
   return { file, changes: diffFleetFile(file, now) }
+}
+
+/** Of the fleet as it would be: no policy, and no source without one, may be left without a place for its backups. */
+function requireTargets(then: FleetState, defaultTarget: string): void {
+  for (const [name, policy] of Object.entries(then.policies)) {
+    const [target] = policy.targets
+    if (Object.hasOwn(then.targets, target)) continue
+    throw new HoldfastError('invalid_config', `policy ${name} names target ${target}, which does not exist`, {
+      hint: 'Add the target to the file, or name one that is in it; a file without the key targets leaves them all as they are.',
+    })
+  }
+  if (Object.hasOwn(then.targets, defaultTarget)) return
+  throw new HoldfastError('invalid_config', `target ${defaultTarget} is where backups go that no policy sends elsewhere`, {
+    hint: 'Keep it in the file as server.yaml has it; a file without the key targets leaves them all as they are.',
+  })
 }
 
 /** Targets first, each probed before it is taken in; a target that cannot be used ends it before any policy has changed. */
