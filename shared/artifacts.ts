@@ -77,6 +77,7 @@ export interface FileContent {
   read(): AsyncGenerator<Extent, { identity: string | null; size: number; mtimeNs: bigint }>
 }
 
+/** Valid until the next one is asked for. */
 export interface Extent {
   readonly offset: number
   readonly bytes: Buffer
@@ -89,6 +90,7 @@ export interface TreeOutput extends TreeEntry {
 }
 
 export type StreamBytes =
+  /** Each piece is valid until the next is asked for. */
   | AsyncIterable<Buffer>
   /** Read where chunking happens, without a detour: a named pipe or a file the sink opens itself. */
   | { readonly fifo: string }

@@ -1,39 +1,44 @@
-import { compress } from './compressor.ts'
-import { type BlockKind, sha256, TARGETS } from './format.ts'
+import { crc32 } from 'node:zlib'
+import type { BlockCodec } from './codec-threads.ts'
+import { type BlockKind, TARGETS } from './format.ts'
 import type { Packer } from './packer.ts'
 import type { Places } from './places.ts'
 
-/** A block on its way: compressed with others in parallel, put into packs in order. */
+/** A block on its way: packed with others in parallel, put into packs in the order of `submit`. */
 export interface FilledBlock {
   /** Its number in Places. */
   readonly ref: number
   readonly kind: BlockKind
-  readonly plain: Buffer
+  /** Of `takeBuffer`, or one of its own; handed over. */
+  readonly buffer: Buffer
+  readonly length: number
+  /** CRC-32 of the plaintext. */
+  readonly crc: number
   readonly compressible: boolean
   readonly lengths: Uint32Array
   readonly names: Buffer
-  /** Given back to the pool afterwards. */
-  readonly buffer?: Buffer
 }
-
-/** Blocks that are compressed or waiting for their pack at a time: what bounds the memory. */
-const IN_FLIGHT = 4
 
 const NO_LENGTHS = new Uint32Array(0)
 const NO_NAMES = Buffer.alloc(0)
 
 export class BlockPipeline {
+  readonly #codec: BlockCodec
   readonly #packer: Packer
   readonly #places: Places
+  /** Blocks that are packed or wait for their place at a time: what bounds the memory. */
+  readonly #most: number
   readonly #pool: Buffer[] = []
   #tail: Promise<void> = Promise.resolve()
   #inFlight = 0
   #failure: { error: unknown } | null = null
   #waiting: Array<() => void> = []
 
-  constructor(packer: Packer, places: Places) {
+  constructor(codec: BlockCodec, packer: Packer, places: Places, most: number) {
+    this.#codec = codec
     this.#packer = packer
     this.#places = places
+    this.#most = most
   }
 
   /** A buffer of one block's size for the caller to fill. */
@@ -41,50 +46,41 @@ export class BlockPipeline {
     return this.#pool.pop() ?? Buffer.allocUnsafeSlow(TARGETS.block)
   }
 
-  giveBack(buffer: Buffer): void {
-    if (this.#pool.length < IN_FLIGHT * 2) this.#pool.push(buffer)
-  }
-
   /** Never waits: callers await `room` between blocks. A failure shows there. */
   submit(block: FilledBlock): void {
     this.#inFlight++
-    const packed = compress(block.plain, block.compressible)
+    const packed = this.#codec.pack(block)
     // the pack's turn may come much later: an error must not count as unhandled until then
     packed.catch(() => undefined)
     this.#tail = this.#tail.then(async () => {
       try {
         if (this.#failure) return
-        const { ref, kind, plain, lengths, names } = block
-        const pageSha256 = kind === 'data' ? undefined : sha256(plain)
-        const placed = await this.#packer.append({
-          kind,
-          packed: await packed,
-          plainLength: plain.length,
-          lengths,
-          names,
-          pageSha256,
-        })
+        const { ref, kind, length: plainLength, lengths, names } = block
+        const done = await packed
+        const placed = await this.#packer.append({ kind, packed: done, plainLength, lengths, names })
         this.#places.place(ref, placed.pack, placed.block, lengths.length)
+        if (done.buffer.length === TARGETS.block) this.#pool.push(done.buffer)
       } catch (error) {
         this.#failure = { error }
       } finally {
-        if (block.buffer) this.giveBack(block.buffer)
         this.#inFlight--
         for (const wake of this.#waiting.splice(0)) wake()
       }
     })
   }
 
-  /** Submits a page; the number by which its place is found later. */
+  /** Submits a page; the number by which its place is found later. `plain` is not kept. */
   submitPage(kind: 'page' | 'index', plain: Buffer): number {
     const ref = this.#places.begin()
-    this.submit({ ref, kind, plain, compressible: true, lengths: NO_LENGTHS, names: NO_NAMES })
+    const buffer = this.takeBuffer()
+    const length = plain.copy(buffer)
+    this.submit({ ref, kind, buffer, length, crc: crc32(plain), compressible: true, lengths: NO_LENGTHS, names: NO_NAMES })
     return ref
   }
 
   /** Waits until another block may be submitted. */
   async room(): Promise<void> {
-    while (this.#inFlight >= IN_FLIGHT && !this.#failure) await this.#change()
+    while (this.#inFlight >= this.#most && !this.#failure) await this.#change()
     if (this.#failure) throw this.#failure.error
   }
 

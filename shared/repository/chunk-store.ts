@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib'
 import type { BlockPipeline } from './block-pipeline.ts'
 import { LIMITS, TARGETS } from './format.ts'
 import type { KnownDraft } from './known-draft.ts'
@@ -69,7 +70,7 @@ export class ChunkStore {
 export class BlockFiller {
   readonly #store: ChunkStore
   readonly #compressible: boolean
-  #block: { ref: number; buffer: Buffer; fill: number; lengths: number[]; names: Buffer[] } | null = null
+  #block: { ref: number; buffer: Buffer; fill: number; crc: number; lengths: number[]; names: Buffer[] } | null = null
 
   constructor(store: ChunkStore, compressible: boolean) {
     this.#store = store
@@ -82,12 +83,13 @@ export class BlockFiller {
     if (full || this.#block?.lengths.length === LIMITS.chunksPerBlock) this.flush()
     if (!this.#block) {
       const buffer = chunk.length > TARGETS.block ? Buffer.allocUnsafeSlow(chunk.length) : pipeline.takeBuffer()
-      this.#block = { ref: places.begin(), buffer, fill: 0, lengths: [], names: [] }
+      this.#block = { ref: places.begin(), buffer, fill: 0, crc: 0, lengths: [], names: [] }
       this.#store.opened(this.#block.ref, this)
     }
     const block = this.#block
-    chunk.copy(block.buffer, block.fill)
-    block.fill += chunk.length
+    // of the bytes that were named just now, not of their copy
+    block.crc = crc32(chunk, block.crc)
+    block.fill += chunk.copy(block.buffer, block.fill)
     block.names.push(name)
     return { ref: block.ref, index: block.lengths.push(chunk.length) - 1 }
   }
@@ -100,11 +102,12 @@ export class BlockFiller {
     this.#store.options.pipeline.submit({
       ref: block.ref,
       kind: 'data',
-      plain: block.buffer.subarray(0, block.fill),
+      buffer: block.buffer,
+      length: block.fill,
+      crc: block.crc,
       compressible: this.#compressible,
       lengths: Uint32Array.from(block.lengths),
       names: Buffer.concat(block.names),
-      buffer: block.buffer.length === TARGETS.block ? block.buffer : undefined,
     })
   }
 }

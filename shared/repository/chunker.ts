@@ -118,13 +118,45 @@ const topBits = (count: number): number => (-1 << (32 - count)) | 0
  * speed). `state` carries the hash on.
  */
 function roll(bytes: Buffer, gear: Int32Array, from: number, to: number, mask: number, state: Int32Array): number {
+  let at = from
+  while (to - at >= 4 * LANE && leap(bytes, gear, at, mask, state)) at += 4 * LANE
   let hash = state[0] as number
-  for (let at = from; at < to; at++) {
+  for (; at < to; at++) {
     hash = ((hash << 1) + (gear[bytes[at] as number] as number)) | 0
     if ((hash & mask) === 0) return at + 1
   }
   state[0] = hash
   return -1
+}
+
+/** Bytes that one of four hashes runs over. */
+const LANE = 1024
+/** A byte has left the hash after as many more. */
+const WINDOW = 32
+
+/**
+ * True when no chunk ends in the next four lanes, which are hashed side by side: each step waits for the one before it, so that a processor does four of
+ * them in little more time than one. Each lane but the first begins with the bytes before it that its hash depends on.
+ */
+function leap(bytes: Buffer, gear: Int32Array, from: number, mask: number, state: Int32Array): boolean {
+  const second = from + LANE
+  const third = second + LANE
+  const fourth = third + LANE
+  let [a, b, c, d] = [state[0] as number, 0, 0, 0]
+  for (let n = -WINDOW; n < 0; n++) {
+    b = ((b << 1) + (gear[bytes[second + n] as number] as number)) | 0
+    c = ((c << 1) + (gear[bytes[third + n] as number] as number)) | 0
+    d = ((d << 1) + (gear[bytes[fourth + n] as number] as number)) | 0
+  }
+  for (let n = 0; n < LANE; n++) {
+    a = ((a << 1) + (gear[bytes[from + n] as number] as number)) | 0
+    b = ((b << 1) + (gear[bytes[second + n] as number] as number)) | 0
+    c = ((c << 1) + (gear[bytes[third + n] as number] as number)) | 0
+    d = ((d << 1) + (gear[bytes[fourth + n] as number] as number)) | 0
+    if ((a & mask) === 0 || (b & mask) === 0 || (c & mask) === 0 || (d & mask) === 0) return false
+  }
+  state[0] = d
+  return true
 }
 
 const unusable = (what: string) =>

@@ -1,20 +1,11 @@
 import { promisify } from 'node:util'
-import { constants, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib'
+import { zstdDecompress } from 'node:zlib'
+import { HoldfastError } from '../errors.ts'
+import { bounded, compress, decode } from './packing.mjs'
 
-/**
- * zstd by Node's own library, in libuv's thread pool, one whole block at a time. ZSTD_c_nbWorkers is never set: with it Node
- * loses data without an error (nodejs/node#59899 is related). Callers compare length and hashes after decoding, since Node has
- * accepted truncated frames.
- */
+/** Decoding, with what was said about the length held against it. Callers compare hashes. */
 
-const compressAsync = promisify(zstdCompress)
 const decompressAsync = promisify(zstdDecompress)
-
-const LEVEL = 3
-/** 8 MiB: a hostile frame must not make the decoder ask for gigabytes. */
-const WINDOW_LOG_MAX = 23
-/** Blocks that shrink by less than this are stored as they are. */
-const WORTH = 0.97
 
 export const CODECS = ['stored', 'zstd'] as const
 export type Codec = (typeof CODECS)[number]
@@ -24,28 +15,10 @@ export interface Packed {
   readonly bytes: Buffer
 }
 
-const params = { [constants.ZSTD_c_compressionLevel]: LEVEL }
+type Fail = (what: string, cause?: unknown) => Error
 
-export async function compress(plain: Buffer, compressible: boolean): Promise<Packed> {
-  if (!compressible || plain.length < 64) return { codec: 'stored', bytes: plain }
-  const bytes = await compressAsync(plain, { params, chunkSize: Math.max(64, plain.length) })
-  return bytes.length < plain.length * WORTH ? { codec: 'zstd', bytes } : { codec: 'stored', bytes: plain }
-}
-
-const bounded = (length: number) => ({
-  // one byte more than allowed, so that a longer frame is told from one that ends exactly there
-  maxOutputLength: length + 1,
-  // in one piece: joining pieces costs more than decoding
-  chunkSize: Math.max(64, length + 1),
-  params: { [constants.ZSTD_d_windowLogMax]: WINDOW_LOG_MAX },
-})
-
-/** The plaintext of exactly `length` bytes, or `fail`'s error. */
-export async function decompress(
-  packed: Packed,
-  length: number,
-  fail: (what: string, cause?: unknown) => Error,
-): Promise<Buffer> {
+/** The plaintext of exactly `length` bytes, or `fail`'s error. Decodes in another thread. */
+export async function decompress(packed: Packed, length: number, fail: Fail): Promise<Buffer> {
   if (packed.codec === 'stored') return exact(packed.bytes, length, fail)
   let plain: Buffer
   try {
@@ -56,19 +29,29 @@ export async function decompress(
   return exact(plain, length, fail)
 }
 
-function exact(plain: Buffer, length: number, fail: (what: string) => Error): Buffer {
-  if (plain.length !== length) throw fail(`a block decodes to ${plain.length} bytes where ${length} are said`)
-  return plain
-}
-
-export const compressNow = (plain: Buffer): Buffer => zstdCompressSync(plain, { params })
-
-export function decompressNow(bytes: Buffer, length: number, fail: (what: string, cause?: unknown) => Error): Buffer {
+export function decompressNow(bytes: Buffer, length: number, fail: Fail): Buffer {
   let plain: Buffer
   try {
-    plain = zstdDecompressSync(bytes, bounded(length))
+    plain = decode(bytes, length)
   } catch (cause) {
     throw fail('it does not decode', cause)
   }
   return exact(plain, length, fail)
+}
+
+function exact(plain: Buffer, length: number, fail: Fail): Buffer {
+  if (plain.length !== length) throw fail(`a block decodes to ${plain.length} bytes where ${length} are said`)
+  return plain
+}
+
+/** A round trip at the start of a backup: a runtime whose zstd does not work is found before the source is touched. */
+export function testCompressor(zstd = { compress, decode }): void {
+  for (const length of [0, 1, 64, 100_000]) {
+    const plain = Buffer.from(Array.from({ length }, (_, n) => (n * n) >> 3))
+    if (!zstd.decode(zstd.compress(plain), length).equals(plain)) {
+      throw new HoldfastError('internal', `zstd of Node ${process.versions.node} gives ${length} bytes back as others`, {
+        hint: 'Install the version of Node that comes with this program.',
+      })
+    }
+  }
 }

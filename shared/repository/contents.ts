@@ -5,8 +5,9 @@ import { readJson } from '../json.ts'
 import { type BackupPlaceRef, contentsName, objectKey } from '../manifest/layout.ts'
 import { fingerprintSchema } from '../results.ts'
 import { ByteReader } from './bytes.ts'
-import { compressNow, decompressNow } from './compressor.ts'
+import { decompressNow } from './compressor.ts'
 import { CONTENTS_MAGIC, contentsKey, damaged, LIMITS, padme, placeOf, SALT_BYTES, TAG_BYTES } from './format.ts'
+import { compress } from './packing.mjs'
 import { seal, unseal } from './sealer.ts'
 
 /** The object `contents` and the rows of artifact pages (FORMAT.md section 8). */
@@ -64,7 +65,7 @@ const sealPlace = (backup: BackupPlaceRef, attempt: number) => ({ backup, attemp
 export function sealContents(contents: Contents, backup: BackupPlaceRef, attempt: number, dataKey: Buffer): Buffer {
   const json = Buffer.from(JSON.stringify(contents))
   requireSize('contents', json.length)
-  const frame = compressNow(json)
+  const frame = compress(json)
   const around = CONTENTS_MAGIC.length + SALT_BYTES + TAG_BYTES
   const plain = Buffer.alloc(padme(around + 8 + frame.length) - around)
   plain.writeUInt32LE(frame.length, 0)

@@ -90,7 +90,8 @@ describe('the list of known chunks', () => {
     const ref = { host: facts.host, source: facts.source, id: facts.id }
     const index = await openIndex(sealed, ref, 1, [fleet.agentIdentity])
     const text = JSON.stringify(index)
-    expect(text).not.toContain('f17')
+    // hashes and keys hold any letters by chance
+    expect(text.replace(/[0-9a-f]{64}/g, '')).not.toContain('f17')
     await expect(openIndex(sealed, ref, 1, [await newAgeIdentity()])).rejects.toMatchObject({
       code: 'key_missing',
     })

@@ -15,15 +15,16 @@ import {
   padme,
   placeOf,
   SALT_BYTES,
-  sha256,
+  type SealKind,
   TAG_BYTES,
   TARGETS,
 } from './format.ts'
-import { type SealPlace, seal, unseal } from './sealer.ts'
+import type { PackedBlock } from './packing.mjs'
+import { type SealPlace, sealInto, unseal } from './sealer.ts'
 
 /** Packs (FORMAT.md section 5): building one in memory, and opening one. */
 
-const HEADER = PACK_MAGIC.length
+export const PACK_HEADER = PACK_MAGIC.length
 const FOOTER_BYTES = 16 + TAG_BYTES
 /** Salt and footer: what is needed to find the directory. */
 export const PACK_TRAILER = SALT_BYTES + FOOTER_BYTES
@@ -36,12 +37,10 @@ export interface AttemptKeys {
 
 export interface PackBlock {
   readonly kind: BlockKind
-  readonly packed: Packed
+  readonly packed: PackedBlock
   readonly plainLength: number
   readonly lengths: Uint32Array
   readonly names: Buffer
-  /** Of a page, which has no chunks: so that it can be compared before it is sent. */
-  readonly pageSha256?: Buffer
 }
 
 export interface FinishedPack {
@@ -50,7 +49,8 @@ export interface FinishedPack {
   readonly bytes: Buffer
   readonly directory: Buffer
   readonly blocks: number
-  readonly pages: ReadonlyMap<number, Buffer>
+  /** CRC-32 of what was sealed as each block. */
+  readonly sums: readonly number[]
 }
 
 /** One open pack. Blocks are sealed as they come, each under its own number. */
@@ -61,8 +61,8 @@ export class PackBuilder {
   readonly #dataKey: Buffer
   readonly #indexKey: Buffer
   readonly #rows: DirectoryRow[] = []
-  readonly #pages = new Map<number, Buffer>()
-  #length: number = HEADER
+  readonly #sums: number[] = []
+  #length: number = PACK_HEADER
   #directoryLength = 0
   #chunks = 0
 
@@ -84,7 +84,7 @@ export class PackBuilder {
   }
 
   hasRoomFor(block: PackBlock): boolean {
-    const sealed = block.packed.bytes.length + TAG_BYTES
+    const sealed = block.packed.length + TAG_BYTES
     const directory = this.#directoryLength + directoryBytes(block.lengths.length) + TAG_BYTES
     return this.#length + sealed + directory + PACK_TRAILER <= TARGETS.pack && this.blocks < LIMITS.blocksPerPack
   }
@@ -92,14 +92,12 @@ export class PackBuilder {
   /** The number of the block in this pack. */
   append(block: PackBlock): number {
     const number = this.#rows.length
-    const key = block.kind === 'index' ? this.#indexKey : this.#dataKey
-    const sealed = seal(key, this.#place, block.kind, number, block.packed.bytes)
-    this.#add(sealed)
-    this.#directoryLength += directoryBytes(block.lengths.length)
-    this.#chunks += block.lengths.length
-    if (block.pageSha256) this.#pages.set(number, block.pageSha256)
-    const { kind, plainLength, lengths, names } = block
-    this.#rows.push({ kind, codec: block.packed.codec, sealedLength: sealed.length, plainLength, lengths, names })
+    const { kind, packed, plainLength, lengths, names } = block
+    const sealedLength = this.#seal(kind, number, packed.buffer.subarray(0, packed.length))
+    this.#directoryLength += directoryBytes(lengths.length)
+    this.#chunks += lengths.length
+    this.#sums.push(packed.crc)
+    this.#rows.push({ kind, codec: packed.codec, sealedLength, plainLength, lengths, names })
     return number
   }
 
@@ -110,33 +108,40 @@ export class PackBuilder {
     // sealed padding is at least a tag long, so a smaller gap is widened to the next length but one
     const padded = padme(length) === length ? length : padme(length + TAG_BYTES)
     const padding = padded - length
-    if (padding > 0) this.#add(seal(this.#indexKey, this.#place, 'padding', NUMBER.padding, Buffer.alloc(padding - TAG_BYTES)))
-    this.#add(seal(this.#indexKey, this.#place, 'directory', NUMBER.directory, directory))
-    this.#add(this.#salt)
+    if (padding > 0) this.#seal('padding', NUMBER.padding, Buffer.alloc(padding - TAG_BYTES))
+    this.#seal('directory', NUMBER.directory, directory)
+    this.#room(SALT_BYTES)
+    this.#length += this.#salt.copy(this.#buffer, this.#length)
     const footer = Buffer.alloc(16)
     footer.writeUInt32LE(sealedDirectory, 0)
     footer.writeUInt32LE(padding, 4)
     footer.writeUInt32LE(this.#rows.length, 8)
     footer.writeUInt32LE(this.#chunks, 12)
-    this.#add(seal(this.#indexKey, this.#place, 'footer', NUMBER.footer, footer))
+    this.#seal('footer', NUMBER.footer, footer)
     return {
       name: this.#place.object,
       bytes: this.#buffer.subarray(0, this.#length),
       directory,
       blocks: this.blocks,
-      pages: this.#pages,
+      sums: this.#sums,
     }
   }
 
-  #add(sealed: Buffer): void {
-    if (this.#length + sealed.length > this.#buffer.length) {
-      // small backups never need a whole pack's memory
-      const whole = Buffer.allocUnsafeSlow(LIMITS.pack)
-      this.#buffer.copy(whole, 0, 0, this.#length)
-      this.#buffer = whole
-    }
-    sealed.copy(this.#buffer, this.#length)
-    this.#length += sealed.length
+  /** The sealed length. */
+  #seal(kind: SealKind, number: number, plain: Buffer): number {
+    this.#room(plain.length + TAG_BYTES)
+    const key = kind === 'data' || kind === 'page' ? this.#dataKey : this.#indexKey
+    const begin = this.#length
+    this.#length = sealInto(this.#buffer, begin, { key, place: this.#place, kind, number, plain })
+    return this.#length - begin
+  }
+
+  #room(more: number): void {
+    if (this.#length + more <= this.#buffer.length) return
+    // small backups never need a whole pack's memory
+    const whole = Buffer.allocUnsafeSlow(LIMITS.pack)
+    this.#buffer.copy(whole, 0, 0, this.#length)
+    this.#buffer = whole
   }
 }
 
@@ -172,61 +177,21 @@ export class PackOpener {
     return Directory.read(plain, blocks, packSize, this.fail)
   }
 
-  /** Plaintext of a block, of the right length; its chunks are not hashed yet. */
-  async block(directory: Directory, number: number, sealed: Buffer): Promise<Buffer> {
+  /** A block as it was sealed, not decoded yet. */
+  packed(directory: Directory, number: number, sealed: Buffer): Packed {
     const kind = directory.kind(number)
     const key = kind === 'index' ? this.#indexKey : this.#dataKey
     if (!key) throw new TypeError('a block of data was asked of who holds only the index key')
-    const bytes = unseal(key, this.#place, kind, number, sealed)
-    return await decompress({ codec: directory.codec(number), bytes }, directory.plainLength(number), this.fail)
+    return { codec: directory.codec(number), bytes: unseal(key, this.#place, kind, number, sealed) }
+  }
+
+  /** Plaintext of a block, of the right length; its chunks are not hashed yet. */
+  async block(directory: Directory, number: number, sealed: Buffer): Promise<Buffer> {
+    return await decompress(this.packed(directory, number, sealed), directory.plainLength(number), this.fail)
   }
 
   padding(sealed: Buffer): void {
     const plain = unseal(this.#indexKey, this.#place, 'padding', NUMBER.padding, sealed)
     if (plain.some((byte) => byte !== 0)) throw this.fail('its padding is not empty')
-  }
-}
-
-export interface WholePack {
-  readonly directory: Directory
-  readonly chunks: number
-}
-
-/**
- * Opens every part of a pack and hashes every chunk. `onBlock` sees each plaintext. Used on packs before they are sent
- * (restic 0.16 learned it the hard way: the zstd library corrupted data twice) and by `verify`.
- */
-export async function openWholePack(
-  opener: PackOpener,
-  bytes: Buffer,
-  onBlock?: (number: number, plain: Buffer, directory: Directory) => void,
-): Promise<WholePack> {
-  if (bytes.length < HEADER + TAG_BYTES + PACK_TRAILER || bytes.length > LIMITS.pack) throw opener.fail('it has a bad size')
-  if (!bytes.subarray(0, HEADER).equals(PACK_MAGIC)) throw opener.fail('it is no pack')
-  const trailerAt = bytes.length - PACK_TRAILER
-  const { directoryLength, paddingLength, blocks, chunks } = opener.footer(bytes.subarray(trailerAt))
-  const directoryAt = trailerAt - directoryLength
-  if (directoryAt < HEADER) throw opener.fail('its directory does not fit')
-  const directory = opener.directory(bytes.subarray(directoryAt, trailerAt), blocks, bytes.length)
-  const blocksEnd = blocks === 0 ? HEADER : directory.end(blocks - 1)
-  if (blocksEnd + paddingLength !== directoryAt || directory.chunks !== chunks) throw opener.fail('its parts do not fit together')
-  if (paddingLength > 0) opener.padding(bytes.subarray(blocksEnd, directoryAt))
-  for (let n = 0; n < blocks; n++) {
-    const plain = await opener.block(directory, n, bytes.subarray(directory.offset(n), directory.end(n)))
-    checkChunks(opener, directory, n, plain)
-    onBlock?.(n, plain, directory)
-  }
-  return { directory, chunks }
-}
-
-/** Compares the name of each chunk of a block with its content. */
-export function checkChunks(opener: PackOpener, directory: Directory, block: number, plain: Buffer): void {
-  let at = 0
-  for (let n = 0; n < directory.chunksOf(block); n++) {
-    const end = at + directory.chunkLength(block, n)
-    if (!sha256(plain.subarray(at, end)).equals(directory.chunkName(block, n))) {
-      throw opener.fail(`chunk ${n} of block ${block} is not what its name says`)
-    }
-    at = end
   }
 }

@@ -1,16 +1,8 @@
-import { HoldfastError } from '../errors.ts'
 import type { BackupPlaceRef } from '../manifest/layout.ts'
 import { KIB, sha256 } from './format.ts'
-import {
-  type AttemptKeys,
-  type FinishedPack,
-  openWholePack,
-  PACK_TRAILER,
-  type PackBlock,
-  PackBuilder,
-  PackOpener,
-} from './pack.ts'
+import { type AttemptKeys, type FinishedPack, PACK_TRAILER, type PackBlock, PackBuilder, PackOpener } from './pack.ts'
 import type { ObjectSink, StoredPack } from './repository.ts'
+import { provePack } from './whole-pack.ts'
 
 /** A pack that this backup may use: of this attempt or of an earlier one. */
 export interface UsablePack {
@@ -96,20 +88,10 @@ export class Packer {
 
   async #send(pack: FinishedPack, number: number): Promise<void> {
     const { backup, attempt, keys, objects, signal, beforeFirst, onStored } = this.#options
-    const opener = new PackOpener({ backup, attempt, object: pack.name }, keys, pack.bytes.subarray(-PACK_TRAILER))
-    await openWholePack(opener, pack.bytes, (block, plain) => {
-      const expected = pack.pages.get(block)
-      if (expected && !sha256(plain).equals(expected)) throw opener.fail(`page ${block} is not what was put into it`)
-    }).catch((cause: unknown) => {
-      throw new HoldfastError('internal', `${opener.key} did not open again before it was sent`, {
-        hint: 'Nothing wrong was stored. Check the memory of this host, and report it.',
-        retry: true,
-        cause,
-      })
-    })
+    const hash = sha256(pack.bytes)
+    provePack(new PackOpener({ backup, attempt, object: pack.name }, keys, pack.bytes.subarray(-PACK_TRAILER)), pack)
     await beforeFirst()
     signal.throwIfAborted()
-    const hash = sha256(pack.bytes)
     await objects.put(pack.name, pack.bytes, hash, signal)
     const stored = { name: pack.name, size: pack.bytes.length, sha256: hash }
     this.#reports = this.#reports.then(() => onStored({ ...stored, chunks: packRecord(pack) }))

@@ -7,10 +7,11 @@ import type { Manifest } from '../manifest/manifest.ts'
 import { indexKeyOf, MIB, sha256 } from './format.ts'
 import { openDataKeys } from './keys.ts'
 import { openParts } from './opened.ts'
-import { openWholePack, PACK_TRAILER, PackOpener } from './pack.ts'
+import { PACK_TRAILER, PackOpener } from './pack.ts'
 import type { ObjectSink } from './repository.ts'
 import { entries, file, pieces, seededBytes } from './testing/content.ts'
 import { TestFleet } from './testing/fleet.ts'
+import { openWholePack } from './whole-pack.ts'
 import { openWriter } from './writer.ts'
 
 const chunking = { kind: 'content-defined', averageBytes: 4096 } as const
@@ -36,9 +37,12 @@ async function dataBlocks({ facts }: Manifest): Promise<Array<{ plain: Buffer; c
       { dataKey, indexKey: indexKeyOf(dataKey, facts, 1) },
       bytes.subarray(-PACK_TRAILER),
     )
-    await openWholePack(opener, bytes, (number, plain, directory) => {
-      if (directory.kind(number) === 'data') blocks.push({ plain: Buffer.from(plain), chunks: directory.chunksOf(number) })
-    })
+    const directory = await openWholePack(opener, bytes)
+    for (let n = 0; n < directory.blocks; n++) {
+      if (directory.kind(n) !== 'data') continue
+      const plain = await opener.block(directory, n, bytes.subarray(directory.offset(n), directory.end(n)))
+      blocks.push({ plain, chunks: directory.chunksOf(n) })
+    }
   }
   return blocks
 }

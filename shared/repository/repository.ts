@@ -3,6 +3,7 @@ import type { BackupPlaceRef } from '../manifest/layout.ts'
 import type { Facts, Manifest } from '../manifest/manifest.ts'
 import type { Fingerprint } from '../results.ts'
 import type { Secret } from '../secret.ts'
+import type { BlockCodec } from './codec-threads.ts'
 
 /**
  * The repository as its users see it. FORMAT.md says what the bytes are. Nothing here knows of jobs, the network or a
@@ -48,6 +49,8 @@ export interface WriterOptions {
    */
   readonly scratch: string
   readonly signal: AbortSignal
+  /** What packs blocks; threads unless given. Closed with the writer. */
+  readonly codec?: BlockCodec
   onProgress(totals: WriterTotals): void
   /** Called after a pack was confirmed: what a resumed attempt needs to use it again. One call at a time. */
   onPackStored?(pack: StoredPack): Promise<void>

@@ -1,6 +1,7 @@
 import { createCipheriv, createDecipheriv } from 'node:crypto'
 import type { BackupPlaceRef } from '../manifest/layout.ts'
 import { damaged, placeOf, type SealKind, TAG_BYTES } from './format.ts'
+import { free } from './packing.mjs'
 
 /** Where sealed bytes belong: bound into them as additional data (FORMAT.md section 4). */
 export interface SealPlace {
@@ -21,11 +22,24 @@ function nonce(number: number): Buffer {
 
 /** Ciphertext and tag. The key is of this object alone and `number` is used once with it: else GCM protects nothing. */
 export function seal(key: Buffer, place: SealPlace, kind: SealKind, number: number, plain: Buffer): Buffer {
+  const sealed = Buffer.allocUnsafe(plain.length + TAG_BYTES)
+  sealInto(sealed, 0, { key, place, kind, number, plain })
+  return sealed
+}
+
+/** The same, into `target` from `at` on, where there is room for it. Returns where it ends. */
+export function sealInto(
+  target: Buffer,
+  at: number,
+  { key, place, kind, number, plain }: { key: Buffer; place: SealPlace; kind: SealKind; number: number; plain: Buffer },
+): number {
   const cipher = createCipheriv('aes-256-gcm', key, nonce(number), { authTagLength: TAG_BYTES })
   cipher.setAAD(additional(place, kind, number))
   const body = cipher.update(plain)
-  const rest = cipher.final()
-  return Buffer.concat([body, rest, cipher.getAuthTag()])
+  const end = at + body.copy(target, at)
+  free(body)
+  cipher.final()
+  return end + cipher.getAuthTag().copy(target, end)
 }
 
 /** Throws `object_damaged` naming the object unless every bit, and the place, are as sealed. */

@@ -5,9 +5,10 @@ import type { ObjectFact } from '../manifest/manifest.ts'
 import { fetchObject, type OpenPack, type Origin, originOf } from './block-source.ts'
 import { attemptOfPack, damaged, LIMITS, PACK_NAME, sha256 } from './format.ts'
 import { type OpenedParts, openParts } from './opened.ts'
-import { checkChunks, openWholePack, PackOpener } from './pack.ts'
+import { PackOpener } from './pack.ts'
 import type { ObjectError, ReaderOptions } from './repository.ts'
 import type { Run } from './runs.ts'
+import { checkChunks, openWholePack } from './whole-pack.ts'
 
 type OnError = (error: ObjectError) => void
 

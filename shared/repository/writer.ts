@@ -8,6 +8,8 @@ import { BlockPipeline } from './block-pipeline.ts'
 import { PageFiller } from './body-writer.ts'
 import { ChunkStore } from './chunk-store.ts'
 import { gearTable } from './chunker.ts'
+import { type BlockCodec, CodecThreads, codecThreads } from './codec-threads.ts'
+import { testCompressor } from './compressor.ts'
 import { finishBackup, type PendingArtifact } from './finish.ts'
 import { identityKeyOf, indexKeyOf, LIMITS, PAGE, sha256 } from './format.ts'
 import { sealDataKeys } from './keys.ts'
@@ -38,6 +40,7 @@ export async function openWriter(options: WriterOptions): Promise<BackupWriter> 
       hint: 'Nobody could ever open it: configure a recovery recipient.',
     })
   }
+  testCompressor()
   return new RepositoryWriter(options)
 }
 
@@ -54,6 +57,7 @@ class RepositoryWriter implements BackupWriter {
   readonly #options: WriterOptions
   readonly #stop = new AbortController()
   readonly #signal: AbortSignal
+  readonly #codec: BlockCodec
   readonly #packer: Packer
   readonly #pipeline: BlockPipeline
   readonly #context: ArtifactContext
@@ -84,7 +88,9 @@ class RepositoryWriter implements BackupWriter {
         options.onProgress(this.totals)
       },
     })
-    this.#pipeline = new BlockPipeline(this.#packer, places)
+    const threads = codecThreads()
+    this.#codec = options.codec ?? new CodecThreads(threads)
+    this.#pipeline = new BlockPipeline(this.#codec, this.#packer, places, threads * 2 + 1)
     this.#draft = new KnownDraft(options.scratch)
     const own = new OwnChunks()
     try {
@@ -144,7 +150,7 @@ class RepositoryWriter implements BackupWriter {
     if (this.#state === 'open') this.#draft.close()
     this.#state = 'closed'
     this.#stop.abort(new HoldfastError('job_cancelled', 'the writer was closed'))
-    await this.#packer.settle()
+    await Promise.all([this.#packer.settle(), this.#codec.close()])
   }
 
   async #artifact<Digest extends ArtifactDigest | TreeDigest>(

@@ -42,6 +42,12 @@ export function referencesOf(file: string, source: string): Reference[] {
       if (used !== undefined) use(node, used)
       if (/^(globalThis\.)?console\./.test(name)) use(node, 'console')
     },
+    Identifier(node) {
+      if (node.name === THREADED_ZSTD) use(node, THREADED_ZSTD)
+    },
+    Literal(node) {
+      if (node.value === THREADED_ZSTD) use(node, THREADED_ZSTD)
+    },
     CallExpression(node) {
       const callee = node.callee.type === 'Identifier' ? node.callee.name : dotted(node.callee)
       const first = node.arguments[0]
@@ -73,6 +79,8 @@ export function referencesOf(file: string, source: string): Reference[] {
   }).visit(parsed.program)
   return found
 }
+
+const THREADED_ZSTD = 'ZSTD_c_nbWorkers'
 
 const DOTTED: Readonly<Record<string, Use>> = {
   'process.env': 'process.env',

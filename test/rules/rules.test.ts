@@ -40,6 +40,7 @@ const BROKEN: Readonly<Record<string, readonly [file: string, breach: string]>> 
   'home of time': ['agent/jobs/x.ts', 'node:timers/promises'],
   'home of chance': ['test/harness/x.ts', 'use: Math.random'],
   'no code from text': ['agent/process/x.ts', 'use: shell option'],
+  'no zstd with threads of its own': ['shared/repository/x.ts', 'use: ZSTD_c_nbWorkers'],
   'no error is dropped': ['agent/jobs/x.ts', 'use: empty catch'],
   'home of the console': ['agent/jobs/x.ts', 'use: console'],
 }
@@ -64,6 +65,11 @@ const USES: Readonly<Record<Use, readonly string[]>> = {
   'new Function': ['new Function("1")', 'Function("1")'],
   console: ['console.log(1)', 'console.error(1)'],
   'shell option': ['f({ shell: true })', 'f({ shell: "/bin/sh" })', 'f({ shell })'],
+  ZSTD_c_nbWorkers: [
+    'f({ params: { [constants.ZSTD_c_nbWorkers]: 2 } })',
+    "f(zlib.constants['ZSTD_c_nbWorkers'])",
+    'const { ZSTD_c_nbWorkers: n } = constants',
+  ],
   'empty catch': ['try { f() } catch {}', 'try { f() } catch (e) {\n}'],
 }
 

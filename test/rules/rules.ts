@@ -33,6 +33,7 @@ export type Use =
   | 'console'
   | 'shell option'
   | 'empty catch'
+  | 'ZSTD_c_nbWorkers'
 
 const EVERYTHING = ['**']
 /** Suites, fakes and helpers of tests and of building: never part of the product. */
@@ -248,6 +249,13 @@ export const RULES: readonly Rule[] = [
     files: EVERYTHING,
     uses: ['eval', 'new Function', 'shell option'],
     imports: ['node:vm'],
+  },
+  {
+    name: 'no zstd with threads of its own',
+    why: 'Node loses data without an error when zstd is told to use threads (nodejs/node#59899 is related); blocks are packed by worker threads instead.',
+    files: EVERYTHING,
+    except: TESTS,
+    uses: ['ZSTD_c_nbWorkers'],
   },
   {
     name: 'no error is dropped',

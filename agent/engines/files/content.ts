@@ -18,6 +18,8 @@ export interface ContentOptions {
   readonly report: Report
   readonly clock: Clock
   readonly signal: AbortSignal
+  /** Buffers of one piece that no file is read into now. Used again: fresh ones cost as much as the reading. */
+  readonly spare: Buffer[]
   /** The entry is left out after all. */
   dropped(): void
   /** What was read, if it is not the size that the entry was announced with. */
@@ -35,9 +37,10 @@ export function fileContent(path: Buffer, listed: BigIntStats, options: ContentO
 
 async function* readFile(path: Buffer, listed: BigIntStats, options: ContentOptions): ReturnType<FileContent['read']> {
   const fd = openListed(path, listed, options)
+  const buffer = options.spare.pop() ?? Buffer.allocUnsafeSlow(PIECE_BYTES)
   try {
     const before = fstatSync(fd, { bigint: true })
-    const read = yield* extents(fd, Number(before.size), path, options)
+    const read = yield* extents({ fd, size: Number(before.size), buffer }, path, options)
     const after = fstatSync(fd, { bigint: true })
     // a file that grows keeps the size it had: the new end was not read, and would come back as a hole
     const size = Math.min(read, Number(before.size))
@@ -48,6 +51,7 @@ async function* readFile(path: Buffer, listed: BigIntStats, options: ContentOpti
     return { identity: unsettled ? null : identityOf(after), size, mtimeNs: same ? after.mtimeNs : before.mtimeNs }
   } finally {
     closeSync(fd)
+    options.spare.push(buffer)
   }
 }
 
@@ -84,15 +88,23 @@ function leaveOut(path: Buffer, error: unknown, options: ContentOptions): unknow
   return new HoldfastError('source_missing', `${printable(path)} is left out`, { hint: 'A finding tells why.', cause: error })
 }
 
+interface Open {
+  readonly fd: number
+  readonly size: number
+  readonly buffer: Buffer
+}
+
 /** Returns how far the file really reached. */
-async function* extents(fd: number, size: number, path: Buffer, options: ContentOptions): AsyncGenerator<Extent, number> {
+async function* extents(file: Open, path: Buffer, options: ContentOptions): AsyncGenerator<Extent, number> {
+  const { fd, size, buffer } = file
   for (let offset = 0; offset < size; ) {
     const data = seekData(fd, offset)
     if (data === null) return size
     const end = Math.min(seekHole(fd, data, size), size)
     for (offset = Math.max(data, offset); offset < end; ) {
       options.signal.throwIfAborted()
-      const bytes = await readPiece(fd, offset, Math.min(PIECE_BYTES, end - offset)).catch((error: unknown) => {
+      const piece = buffer.subarray(0, Math.min(PIECE_BYTES, end - offset))
+      const bytes = await readPiece(fd, offset, piece).catch((error: unknown) => {
         throw leaveOut(path, error, options)
       })
       // shorter than it was: cut off meanwhile
@@ -104,8 +116,8 @@ async function* extents(fd: number, size: number, path: Buffer, options: Content
   return size
 }
 
-async function readPiece(fd: number, offset: number, length: number): Promise<Buffer> {
-  const buffer = Buffer.allocUnsafeSlow(length)
+async function readPiece(fd: number, offset: number, buffer: Buffer): Promise<Buffer> {
+  const { length } = buffer
   let got = 0
   while (got < length) {
     const step =

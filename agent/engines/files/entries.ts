@@ -26,11 +26,17 @@ interface FirstName {
   size: number
 }
 
+/** What entries of one walk share. */
+interface Seen {
+  readonly links: Map<string, FirstName>
+  readonly spare: Buffer[]
+}
+
 const PROGRESS_EVERY = 500
 
 /** The tree as a backup takes it. `scan.tally` is right once the last entry has been dealt with. */
 export async function* treeEntries(scan: Scan): AsyncGenerator<TreeInput> {
-  const links = new Map<string, FirstName>()
+  const seen: Seen = { links: new Map(), spare: [] }
   let unreported = 0
   const { config, parts, report, run } = scan
   const selection = new Selection(config, parts)
@@ -42,7 +48,7 @@ export async function* treeEntries(scan: Scan): AsyncGenerator<TreeInput> {
   })) {
     const entry = describeOrSkip(scan, path, stat)
     if (!entry) continue
-    yield named(scan, entry, stat, links)
+    yield named(scan, entry, stat, seen)
     if (++unreported === PROGRESS_EVERY) {
       run.progress({ objectsDone: unreported })
       unreported = 0
@@ -63,7 +69,7 @@ function describeOrSkip(scan: Scan, path: Buffer, stat: BigIntStats): TreeEntry 
 }
 
 /** The entry as another name of an earlier one, or with its own content. */
-function named(scan: Scan, entry: TreeEntry, stat: BigIntStats, links: Map<string, FirstName>): TreeInput {
+function named(scan: Scan, entry: TreeEntry, stat: BigIntStats, { links, spare }: Seen): TreeInput {
   const inode = `${stat.dev}:${stat.ino}`
   const shared = stat.nlink > 1n && entry.type !== 'directory'
   const first = shared ? links.get(inode) : undefined
@@ -82,6 +88,7 @@ function named(scan: Scan, entry: TreeEntry, stat: BigIntStats, links: Map<strin
     report: scan.report,
     clock: scan.run.clock,
     signal: scan.run.signal,
+    spare,
     dropped: () => {
       scan.tally.remove(sized())
       // the next name becomes the first

@@ -56,19 +56,22 @@ async function write(file: string, snapshot: Snapshot, sink: BackupSink, run: Ru
   return judge(file, counted, run)
 }
 
-/** The snapshot's pages in pieces of 1 MiB: from the database, and those in the log from there. */
+/** The snapshot's pages in pieces of 1 MiB, each valid until the next: from the database, and those in the log from there. */
 export async function* readPages(snapshot: Snapshot, signal: AbortSignal): AsyncGenerator<Buffer> {
   const { pinned, database, wal } = snapshot
   const total = pinned.pages * pinned.pageSize
+  const buffer = Buffer.allocUnsafeSlow(PIECE_BYTES)
   for (let offset = 0; offset < total; ) {
     signal.throwIfAborted()
-    // zeros: a page at the end that was never written is one of zeros to SQLite too
-    const piece = Buffer.alloc(Math.min(PIECE_BYTES, total - offset))
-    for (let got = 0; got < piece.length; ) {
+    const piece = buffer.subarray(0, Math.min(PIECE_BYTES, total - offset))
+    let got = 0
+    while (got < piece.length) {
       const { bytesRead } = await database.read(piece, got, piece.length - got, offset + got)
       if (bytesRead === 0) break
       got += bytesRead
     }
+    // a page at the end that was never written is one of zeros to SQLite too
+    piece.fill(0, got)
     // the log was begun anew meanwhile: all is in the database now
     if (wal && !(await wal.overlay(piece, offset / pinned.pageSize + 1))) continue
     yield piece

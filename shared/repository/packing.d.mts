@@ -1,0 +1,45 @@
+/** Plaintext of a block, at the beginning of a buffer of its own, where the packed bytes take its place. */
+export interface PlainBlock {
+  readonly buffer: Buffer
+  readonly length: number
+  /** CRC-32 of the plaintext, taken when its chunks were named. */
+  readonly crc: number
+  readonly compressible: boolean
+}
+
+/** What is sealed: the first `length` bytes of the same buffer. */
+export interface PackedBlock {
+  readonly buffer: Buffer
+  readonly codec: 'stored' | 'zstd'
+  readonly length: number
+  /** Of these bytes. Whoever holds bytes of this sum holds those that were decoded and compared. */
+  readonly crc: number
+}
+
+export interface Zstd {
+  compress(plain: Buffer): Buffer
+  decode(packed: Buffer, length: number): Buffer
+}
+
+export declare const compress: Zstd['compress']
+export declare const decode: Zstd['decode']
+
+/** Options of Node's decoder: never more output than this many bytes and one. */
+export declare function bounded(length: number): {
+  readonly maxOutputLength: number
+  readonly chunkSize: number
+  readonly params: Readonly<Record<number, number>>
+}
+
+/**
+ * Compresses a block and opens it again: it has to be the plaintext, byte for byte, and to have the sum from the time at which its
+ * chunks were named, else it throws. restic 0.16 learned it the hard way: the zstd library corrupted data twice. Sums, not hashes: they guard
+ * against chance alone, and a CRC-32 finds every single flipped bit.
+ */
+export declare function packChecked(block: PlainBlock, zstd?: Zstd): PackedBlock
+
+/**
+ * Gives the memory of a buffer back at once, not when it is collected: what is made for each block of a large backup would else pile up, and come
+ * from the kernel as fresh pages. Nobody may hold a view of it. Small buffers are left alone.
+ */
+export declare function free(bytes: Buffer): void

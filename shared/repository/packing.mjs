@@ -1,0 +1,61 @@
+import { constants, crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+
+// What is done to the bytes of a block, by the threads of codec-threads.ts and beside them. JavaScript, with its types in packing.d.mts: to take
+// the types out of a file costs each thread 20 MB and 50 ms.
+//
+// zstd by Node's own library, one whole block at a time and one thread for each. ZSTD_c_nbWorkers is never set: with it Node loses data without an
+// error (nodejs/node#59899 is related). Length and content are compared after decoding, since Node has accepted truncated frames.
+
+const LEVEL = 3
+/** 8 MiB: a hostile frame must not make the decoder ask for gigabytes. */
+const WINDOW_LOG_MAX = 23
+/** Blocks that shrink by less than this are stored as they are. */
+const WORTH = 0.97
+/** Shorter ones never shrink. */
+const SHORT = 64
+/** Smaller buffers share their memory with others (Node's pool). */
+const FREED_FROM = 256 * 1024
+
+export function compress(plain) {
+  // what ZSTD_compressBound says it may need at most: with that much room zstd works without a buffer of its own
+  const chunkSize = plain.length + Math.ceil(plain.length / 256) + 512
+  return zstdCompressSync(plain, { params: { [constants.ZSTD_c_compressionLevel]: LEVEL }, chunkSize })
+}
+
+/** For a frame that has to decode to `length` bytes. */
+export const bounded = (length) => ({
+  // one byte more than allowed, so that a longer frame is told from one that ends exactly there
+  maxOutputLength: length + 1,
+  // in one piece: joining pieces costs more than decoding
+  chunkSize: Math.max(64, length + 1),
+  params: { [constants.ZSTD_d_windowLogMax]: WINDOW_LOG_MAX },
+})
+
+export const decode = (packed, length) => zstdDecompressSync(packed, bounded(length))
+
+export function free(bytes) {
+  if (bytes.buffer instanceof ArrayBuffer && bytes.buffer.byteLength >= FREED_FROM) bytes.buffer.transfer(0)
+}
+
+const ZSTD = { compress, decode }
+
+export function packChecked({ buffer, length, crc, compressible }, zstd = ZSTD) {
+  // bytes that are stored as they are go on under the sum that they came with
+  const asItIs = { buffer, codec: 'stored', length, crc }
+  if (!compressible || length < SHORT) return asItIs
+  const plain = buffer.subarray(0, length)
+  const packed = zstd.compress(plain)
+  if (packed.length >= length * WORTH) {
+    free(packed)
+    return asItIs
+  }
+  // before it is decoded: what changes afterwards does not fit
+  const result = { buffer, codec: 'zstd', length: packed.length, crc: crc32(packed) }
+  const decoded = zstd.decode(packed, length)
+  if (!decoded.equals(plain)) throw new Error('a block does not decode to what was compressed')
+  if (crc32(decoded) !== crc) throw new Error('the plaintext of a block has changed in memory')
+  free(decoded)
+  packed.copy(buffer)
+  free(packed)
+  return result
+}
