@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import Table from 'cli-table3'
@@ -15,12 +15,15 @@ import { type RecoveryCredentials, recoveryCredentials } from '../recover/creden
 import { type RecoverableBackup, recoverList } from '../recover/list.ts'
 import { openForRecovery } from '../recover/open.ts'
 import { writeRaw } from '../recover/raw.ts'
-import { restoreRecovered } from '../recover/restore.ts'
+import { type RecoveryTarget, requireEngine, restoreRecovered } from '../recover/restore.ts'
+import { collect, connectionOf, settingsOf, URL_VARIABLE } from './settings.ts'
+import { readTextFile } from './text-file.ts'
 
 /** What the commands need of the process they run in. */
 export interface RecoverDeps {
   print(line: string): void
   printError(line: string): void
+  readStdin(): Promise<string>
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly stop: AbortSignal
 }
@@ -38,6 +41,10 @@ interface ListOptions extends StoreOptions {
 
 interface RestoreOptions extends StoreOptions {
   to?: string
+  engine?: string
+  url?: string
+  urlFile?: string
+  option: string[]
   config?: string
   name?: string
   part: string[]
@@ -58,12 +65,19 @@ export function recoverCommand(deps: RecoverDeps): Command {
     )
     .addCommand(
       withStore(new Command('restore'))
-        .description('restore a backup; a unique beginning or ending of its id is enough')
-        .argument('<id>')
+        .description('restore a backup: files and sqlite with --to, a database with --engine and --url')
+        .argument('<id>', 'its id, a unique beginning or ending of it, or latest:host/name')
         .option('--to <folder>', 'the folder to make (files), or in which to make the file (sqlite), or for --raw')
-        .option('--config <file>', "settings of a source of the backup's engine, YAML or JSON, to restore by way of")
-        .option('--name <name>', 'new name beside that source')
-        .option('--part <part>', 'only this part; may be repeated', (part: string, parts: string[]) => [...parts, part], [])
+        .option('--engine <kind>', "the backup's engine, when it is restored by way of a server")
+        .option('--url <url>', 'the database to make, without a password: postgres://user@host/name')
+        .option(
+          '--url-file <file>',
+          `file that holds the same with its password; - reads standard input. ${URL_VARIABLE} does the same`,
+        )
+        .option('--option <key=value>', 'a further setting of the engine, as of a source; may be repeated', collect, [])
+        .option('--config <file>', "settings of a source of the backup's engine, YAML or JSON, in place of --url and --option")
+        .option('--name <name>', 'new name beside what --url or --config names')
+        .option('--part <part>', 'only this part; may be repeated', collect, [])
         .option('--overwrite', 'replace what exists')
         .option('--raw', 'write the streams of the backup as files, without an engine')
         .action((id: string, options: RestoreOptions) => restore(id, options, deps)),
@@ -112,12 +126,12 @@ function asTable(backups: readonly RecoverableBackup[]): string {
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(bytes < 1e6 ? 2 : 1)} MB`
 
 async function restore(id: string, options: RestoreOptions, deps: RecoverDeps): Promise<void> {
-  if (options.raw && !options.to) {
-    throw new HoldfastError('invalid_argument', '--raw needs --to', { hint: 'Give the folder to make with --to FOLDER.' })
-  }
+  if (options.raw) requireRaw(options)
+  const target = await targetOf(options, deps)
   await withOpenStore(options, async (store, credentials) => {
     const opened = await openForRecovery(store, id, credentials, deps.stop)
     const { facts } = opened.manifest
+    requireEngine(facts, options.engine)
     if (opened.origin !== 'verified') deps.printError('origin not verified: no verifying key was given')
     if (options.raw && options.to) {
       const written = await writeRaw(opened.reader, path.resolve(options.to), deps.stop)
@@ -126,7 +140,7 @@ async function restore(id: string, options: RestoreOptions, deps: RecoverDeps): 
     }
     if (options.to && facts.engine === 'sqlite') await mkdir(options.to, { recursive: true })
     await withRun(deps, async (run) => {
-      const findings = await restoreRecovered(opened, await targetOf(options), run)
+      const findings = await restoreRecovered(opened, target, run)
       for (const finding of findings) deps.printError(`${finding.code}: ${finding.message}`)
       if (findings.length > 0) {
         throw new HoldfastError('fingerprint_mismatch', `${facts.id} was restored, but counts differ from when it was made`, {
@@ -138,17 +152,35 @@ async function restore(id: string, options: RestoreOptions, deps: RecoverDeps): 
   })
 }
 
-async function targetOf(options: RestoreOptions) {
+function requireRaw({ to, name, part, overwrite, option }: RestoreOptions): void {
+  if (to !== undefined && name === undefined && part.length === 0 && !overwrite && option.length === 0) return
+  throw new HoldfastError('invalid_argument', '--raw needs --to, and no --name, --part, --overwrite or --option goes with it', {
+    hint: 'It writes every stream of the backup into the new folder that --to names.',
+  })
+}
+
+/** One way to say where; what is left out of a command must not be guessed from the environment. */
+async function targetOf(options: RestoreOptions, deps: RecoverDeps): Promise<RecoveryTarget> {
   const { to, name, part: parts, overwrite = false } = options
-  const config: unknown = options.config ? parseYaml(await readText(options.config)) : undefined
-  return { to, name, parts, overwrite, config }
+  const places = { '--to': to, '--url': options.url, '--url-file': options.urlFile, '--config': options.config }
+  const [first, second] = Object.entries(places).flatMap(([option, value]) => (value === undefined ? [] : [option]))
+  if (second !== undefined) {
+    throw new HoldfastError('invalid_argument', `${first} and ${second} do not go together`, {
+      hint: 'Files and SQLite are restored with --to, a database with --engine and --url or --url-file.',
+    })
+  }
+  const from = { name, parts, overwrite, settings: settingsOf(options.option) }
+  if (to !== undefined) return { ...from, to }
+  if (options.config !== undefined) return { ...from, config: parseYaml(await readTextFile(options.config)) }
+  const url = await connectionOf(options, deps)
+  return url === undefined ? from : { ...from, config: { url } }
 }
 
 async function withOpenStore(
   options: StoreOptions,
   work: (store: StorageTarget, credentials: RecoveryCredentials) => Promise<void>,
 ): Promise<void> {
-  const credentials = recoveryCredentials(await readText(options.identity), options.verifyingKey)
+  const credentials = recoveryCredentials(await readTextFile(options.identity), options.verifyingKey)
   const store = await openStore(options.store)
   try {
     await work(store, credentials)
@@ -175,13 +207,4 @@ async function withRun(deps: RecoverDeps, work: (run: Run) => Promise<void>): Pr
   } finally {
     await rm(scratch, { recursive: true, force: true })
   }
-}
-
-async function readText(file: string): Promise<string> {
-  return await readFile(file, 'utf8').catch((cause: unknown) => {
-    throw new HoldfastError('not_found', `${JSON.stringify(file)} cannot be read`, {
-      hint: 'Check the path and its rights.',
-      cause,
-    })
-  })
 }

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -12,8 +12,9 @@ beforeEach(async () => {
 })
 afterEach(() => rm(home, { recursive: true, force: true }))
 
-const run = (words: string[], input = '') => {
-  const deps = { home: () => ({ config: home, state: home }), print: () => undefined, readStdin: async () => input }
+const run = (words: string[], input = '', environment = {}) => {
+  const io = { print: () => undefined, readStdin: async () => input, environment }
+  const deps = { home: () => ({ config: home, state: home }), ...io }
   return agentProgram(deps as unknown as CliDeps).parseAsync(['source', ...words], { from: 'user' })
 }
 const add = ['add', 'app', '--engine', 'postgres', '--url-file', '-']
@@ -36,4 +37,14 @@ test('the connection that was kept here goes with its source', async () => {
   await run(add, 'postgres://one:secret@localhost/app')
   await run(['remove', 'app'])
   expect(existsSync(kept())).toBe(false)
+})
+
+test('a connection of the environment is kept like one that is typed, and only where no other was given', async () => {
+  const environment = { HOLDFAST_SOURCE_URL: 'postgres://three:secret@localhost/app' }
+  await run(['add', 'app', '--engine', 'postgres'], '', environment)
+  expect(await readFile(kept(), 'utf8')).toBe('postgres://three:secret@localhost/app\n')
+  expect(await readFile(path.join(home, 'agent.yaml'), 'utf8')).not.toContain('secret@')
+  await run(['add', 'etc', '--engine', 'files', '--path', home], '', environment)
+  await run(['add', 'other', '--engine', 'postgres', '--url', 'postgres://backup@localhost/x'], '', environment)
+  expect(await readdir(path.join(home, 'secrets'))).toEqual(['app.url'])
 })

@@ -2,12 +2,12 @@ import { mkdir, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { Command } from 'commander'
 import { writeDurably } from '../../shared/durable-file.ts'
-import { HoldfastError } from '../../shared/errors.ts'
 import { requireName } from '../../shared/ids.ts'
 import { addSource, compileSource, loadAgentConfig, removeSource } from '../config/agent-config.ts'
 import { type AgentHome, makeHome } from '../config/home.ts'
 import { engineKinds } from '../engines/registry.ts'
 import type { CliDeps } from './deps.ts'
+import { collect, settingsOf, splitPair, URL_VARIABLE } from './settings.ts'
 
 interface AddOptions {
   engine: string
@@ -29,15 +29,19 @@ export function sourceCommand(deps: CliDeps): Command {
     .requiredOption('--engine <kind>', `kind of store: ${engineKinds().join(', ')}`)
     .option('--path <path>', 'file or folder (sqlite, files)')
     .option('--url <url>', 'connection without a password (postgres)')
-    .option('--url-file <file>', 'file that holds the connection with its password; - reads it from standard input')
+    .option(
+      '--url-file <file>',
+      `file that holds the connection with its password; - reads it from standard input. ${URL_VARIABLE} does the same`,
+    )
     .option('--option <key=value>', 'a further setting of the engine; a value in JSON or plain text', collect, [])
     .option('--label <key=value>', 'a label that policies select by', collect, [])
     .option('--replace', 'change the source that is there')
     .action(async (name: string, options: AddOptions) => {
       const home = deps.home()
       await makeHome(home)
-      const settings = entry(home, requireName('source name', name), options)
-      const keepSecret = options.urlFile === '-' ? () => keepUrl(home, name, deps) : undefined
+      const given = givenConnection(options, deps)
+      const settings = entry(home, requireName('source name', name), { ...options, ...(given ? { urlFile: '-' } : {}) })
+      const keepSecret = given ? async () => keepUrl(home, name, await given()) : undefined
       await addSource(home, name, settings, { replace: options.replace, keepSecret })
       deps.print(
         `source ${name} added; an agent that runs here has it at once, and \`holdfast test\` says whether it can be backed up`,
@@ -67,8 +71,6 @@ export function sourceCommand(deps: CliDeps): Command {
   return source
 }
 
-const collect = (value: string, all: string[]): string[] => [...all, value]
-
 function entry(home: AgentHome, name: string, options: AddOptions): Record<string, unknown> & { engine: string } {
   const settings: Record<string, unknown> & { engine: string } = { engine: options.engine }
   if (options.path !== undefined) settings.path = path.resolve(options.path)
@@ -76,36 +78,24 @@ function entry(home: AgentHome, name: string, options: AddOptions): Record<strin
   if (options.urlFile !== undefined) {
     settings.url_file = options.urlFile === '-' ? keptUrl(home, name) : path.resolve(options.urlFile)
   }
-  for (const pair of options.option) {
-    const [key, value] = splitPair('--option', pair)
-    settings[key] = jsonOrText(value)
-  }
+  Object.assign(settings, settingsOf(options.option))
   if (options.label.length > 0) settings.labels = Object.fromEntries(options.label.map((pair) => splitPair('--label', pair)))
   return settings
 }
 
-/** A connection read from standard input is kept in a file that only this user can read. */
-async function keepUrl(home: AgentHome, name: string, deps: CliDeps): Promise<void> {
+/** A connection that comes by standard input or environment, and so has to be kept here. */
+function givenConnection({ url, urlFile, path: place }: AddOptions, deps: CliDeps): (() => Promise<string>) | undefined {
+  if (urlFile === '-') return deps.readStdin
+  const fromEnvironment = deps.environment[URL_VARIABLE]
+  const elsewhere = url !== undefined || urlFile !== undefined || place !== undefined
+  return fromEnvironment === undefined || elsewhere ? undefined : async () => fromEnvironment
+}
+
+/** In a file that only this user can read. */
+async function keepUrl(home: AgentHome, name: string, url: string): Promise<void> {
   const file = keptUrl(home, name)
   await mkdir(path.dirname(file), { recursive: true, mode: 0o700 })
-  await writeDurably(file, `${(await deps.readStdin()).trim()}\n`)
+  await writeDurably(file, `${url.trim()}\n`)
 }
 
 const keptUrl = (home: AgentHome, name: string) => path.join(home.config, 'secrets', `${name}.url`)
-
-function splitPair(option: string, pair: string): [string, string] {
-  const at = pair.indexOf('=')
-  if (at > 0) return [pair.slice(0, at), pair.slice(at + 1)]
-  throw new HoldfastError('invalid_argument', `${option} ${JSON.stringify(pair)} is not of the form key=value`, {
-    hint: `Write ${option} key=value.`,
-  })
-}
-
-function jsonOrText(value: string): unknown {
-  try {
-    return JSON.parse(value)
-  } catch (error) {
-    if (error instanceof SyntaxError) return value
-    throw error
-  }
-}

@@ -103,7 +103,7 @@ export async function recoverList(
   return { backups, problems }
 }
 
-async function keysState(store: StorageTarget, place: ManifestPlace, signal: AbortSignal): Promise<'present' | 'deleted'> {
+export async function keysState(store: StorageTarget, place: ManifestPlace, signal: AbortSignal): Promise<'present' | 'deleted'> {
   for await (const { key } of store.list(objectKey(place, 'keys/'), signal)) {
     // a listing may lag behind a removal
     if (await store.head(key, signal)) return 'present'

@@ -8,7 +8,7 @@ import type { BackupReader, ObjectSource } from '../../shared/repository/reposit
 import type { Secret } from '../../shared/secret.ts'
 import type { StorageTarget } from '../../shared/storage/target.ts'
 import type { RecoveryCredentials } from './credentials.ts'
-import { type ManifestPlace, manifestPlaces, readManifest } from './list.ts'
+import { keysState, type ManifestPlace, manifestPlaces, readManifest } from './list.ts'
 
 export interface OpenedRecovery {
   readonly reader: BackupReader
@@ -17,7 +17,7 @@ export interface OpenedRecovery {
 }
 
 /**
- * Opens a backup with nothing but its store and an identity. `wanted`: an id, or a unique beginning or ending of one. Throws `not_found`,
+ * Opens a backup with nothing but its store and an identity. `wanted`: an id, a unique beginning or ending of one, or `latest:host/name`. Throws `not_found`,
  * `ambiguous`, `manifest_forged`, `key_missing`, `object_missing`, `object_damaged`.
  */
 export async function openForRecovery(
@@ -43,7 +43,10 @@ export async function openForRecovery(
   return { reader, manifest, origin }
 }
 
+const LATEST = 'latest:'
+
 async function findBackup(store: StorageTarget, wanted: string, signal: AbortSignal): Promise<ManifestPlace> {
+  if (wanted.startsWith(LATEST)) return latest(store, wanted.slice(LATEST.length), signal)
   const found: ManifestPlace[] = []
   for await (const place of manifestPlaces(store, signal)) {
     if (place.id === wanted) return place
@@ -59,6 +62,17 @@ async function findBackup(store: StorageTarget, wanted: string, signal: AbortSig
   throw new HoldfastError('ambiguous', `${JSON.stringify(wanted)} fits ${found.length} backups`, {
     hint: 'Give more of the id.',
     context: { ids: found.slice(0, 20).map(({ id }) => id) },
+  })
+}
+
+/** The newest that was not deleted. A manifest that is not to be believed is no reason to take an older one unasked: reading it says so. */
+async function latest(store: StorageTarget, source: string, signal: AbortSignal): Promise<ManifestPlace> {
+  const found: ManifestPlace[] = []
+  for await (const place of manifestPlaces(store, signal)) if (`${place.host}/${place.source}` === source) found.push(place)
+  found.sort((a, b) => (a.id < b.id ? 1 : -1))
+  for (const place of found) if ((await keysState(store, place, signal)) === 'present') return place
+  throw new HoldfastError('not_found', `the store has no backup of ${JSON.stringify(source)}`, {
+    hint: 'Name the source as host/name; see what the store holds with: holdfast-agent recover list.',
   })
 }
 

@@ -56,11 +56,15 @@ async function fillStore(): Promise<string> {
   return made
 }
 
+/** What is typed on standard input. */
+let input = ''
+
 async function recover(...args: string[]): Promise<{ out: string; err: string; code?: string }> {
   const lines = { out: [] as string[], err: [] as string[] }
   const deps = {
     print: (line: string) => void lines.out.push(line),
     printError: (line: string) => void lines.err.push(line),
+    readStdin: async () => input,
     environment: {},
     stop: new AbortController().signal,
   }
@@ -217,6 +221,22 @@ describe('recover, with the store and an identity file alone', () => {
     await target.close()
   })
 
+  test('latest:host/name is the newest that was not deleted', async () => {
+    const { host, source: name } = next.facts
+    const latest = (from: string, what: string) => {
+      const to = path.join(folder(), 'latest')
+      return recover('restore', what, '--store', from, '--identity', identity, '--to', to)
+    }
+    expect((await latest(store, `latest:${host}/${name}`)).out).toContain(next.facts.id)
+    const copy = await fillStore()
+    const target = await openStore(copy)
+    await target.remove(objectKey(next.facts, 'keys/1'))
+    await target.close()
+    expect((await latest(copy, `latest:${host}/${name}`)).out).toContain(full.facts.id)
+    expect((await latest(store, `latest:${host}/other`)).code).toBe('not_found')
+    expect((await latest(store, 'latest:')).code).toBe('not_found')
+  })
+
   test('--raw writes the streams as they are, under harmless names', async () => {
     const other = await TestFleet.create()
     const bytes = seededBytes(4, 70_000)
@@ -230,11 +250,47 @@ describe('recover, with the store and an identity file alone', () => {
     const file = await identityFile([other.identity.reveal()])
     const to = path.join(folder(), 'raw')
     const args = ['restore', manifest.facts.id, '--store', copy, '--identity', file, '--to', to]
-    expect((await recover(...args)).code).toBe('invalid_argument')
+    expect(await recover(...args)).toMatchObject({ code: 'invalid_argument', err: expect.stringContaining('into a folder') })
+    expect((await recover(...args, '--raw', '--part', 'x')).code).toBe('invalid_argument')
     expect((await recover(...args, '--raw')).code).toBeUndefined()
     expect(await readdir(to)).toEqual(['0001-.._.._etc_x_', 'artifacts.json'])
     expect((await readFile(path.join(to, '0001-.._.._etc_x_'))).equals(bytes)).toBe(true)
     expect((await recover(...args, '--raw')).code).toBe('already_exists')
+  })
+
+  test('a database goes where --url says; a password in it, another engine and two places at once are refused', async () => {
+    const other = await TestFleet.create()
+    const manifest = await other.backup(
+      0,
+      (sink) => sink.stream({ name: 'x', chunking: { kind: 'fixed', bytes: 8192 } }, [] as never),
+      {
+        engine: 'postgres',
+      },
+    )
+    Object.assign(fleet, { objects: other.objects })
+    const copy = await fillStore()
+    const file = await identityFile([other.identity.reveal()])
+    const restore = (...more: string[]) =>
+      recover('restore', manifest.facts.id, '--store', copy, '--identity', file, '--engine', 'postgres', ...more)
+    // it got as far as the engine, which misses what a real backup of its own holds
+    const url = 'postgres://admin@127.0.0.1:1/new'
+    expect((await restore('--url', url)).code).toBe('backup_invalid')
+    const secret = 'postgres://admin:hunter2@127.0.0.1:1/new'
+    const refused = await restore('--url', secret)
+    expect(refused).toMatchObject({ code: 'invalid_config', err: expect.stringContaining('--url-file') })
+    expect(refused.err).not.toContain('hunter2')
+    const secretFile = path.join(folder(), 'url')
+    await writeFile(secretFile, `${secret}\n`, { mode: 0o600 })
+    input = `${secret}\n`
+    for (const from of [secretFile, '-']) {
+      const tried = await restore('--url-file', from)
+      expect(tried.code).toBe('backup_invalid')
+      expect(JSON.stringify(tried)).not.toContain('hunter2')
+    }
+    expect(await restore()).toMatchObject({ code: 'invalid_argument', err: expect.stringContaining('where to restore') })
+    expect((await restore('--url', url, '--to', folder())).code).toBe('invalid_argument')
+    expect((await restore('--url', url, '--option', 'nonsense=1')).err).toContain('nonsense')
+    expect((await restore('--url', url, '--engine', 'sqlite')).err).toContain('is of engine postgres, not of sqlite')
   })
 })
 

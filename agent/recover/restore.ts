@@ -1,6 +1,7 @@
 import path from 'node:path'
 import { z } from 'zod'
 import { HoldfastError } from '../../shared/errors.ts'
+import type { Facts } from '../../shared/manifest/manifest.ts'
 import type { Finding } from '../../shared/results.ts'
 import type { RestorePlan, Run } from '../engines/engine.ts'
 import { engineFor } from '../engines/registry.ts'
@@ -11,6 +12,8 @@ export interface RecoveryTarget {
   readonly to?: string
   /** For every other engine: its source configuration, as the agent's own configuration holds it. */
   readonly config?: unknown
+  /** Further settings of the engine, beside any of these. */
+  readonly settings: Readonly<Record<string, unknown>>
   /** Name of the database, folder or file beside that source. */
   readonly name?: string
   readonly parts: readonly string[]
@@ -27,13 +30,13 @@ export async function restoreRecovered(
   run: Run,
 ): Promise<Finding[]> {
   const engine = engineFor(manifest.facts.engine)
-  const parsed = engine.config.safeParse(configOf(manifest.facts.engine, manifest.facts.source, target))
+  const parsed = engine.config.safeParse(configOf(manifest.facts, target))
   if (!parsed.success) {
     throw new HoldfastError(
       'invalid_config',
       `the configuration for engine ${engine.kind} is not usable: ${z.prettifyError(parsed.error)}`,
       {
-        hint: `Give --config with the settings that a source of engine ${engine.kind} has, or restore with --raw.`,
+        hint: `Give what a source of engine ${engine.kind} has; docs/agent.md lists its settings. --raw needs none.`,
       },
     )
   }
@@ -45,12 +48,31 @@ export async function restoreRecovered(
   return parts.length > 0 ? [] : await engine.check(place, reader.fingerprint, run)
 }
 
-function configOf(engine: string, source: string, { to, config }: RecoveryTarget): unknown {
+const IN_A_FOLDER: readonly string[] = ['files', 'sqlite']
+
+function configOf({ engine, source }: Facts, target: RecoveryTarget): unknown {
+  const place = placeOf(engine, source, target)
+  return typeof place === 'object' && place !== null ? { ...place, ...target.settings } : place
+}
+
+function placeOf(engine: string, source: string, { to, config }: RecoveryTarget): unknown {
   if (config !== undefined) return withoutEngine(config, engine)
-  if (to && engine === 'files') return { path: path.resolve(to) }
-  if (to && engine === 'sqlite') return { path: path.join(path.resolve(to), `${source}.db`) }
-  throw new HoldfastError('invalid_argument', `a backup of engine ${engine} cannot be restored into a folder`, {
-    hint: 'Give --config FILE with the settings of a source of that engine and --name NEWNAME, or --raw --to FOLDER for its streams as they are.',
+  if (to !== undefined && engine === 'files') return { path: path.resolve(to) }
+  if (to !== undefined && engine === 'sqlite') return { path: path.join(path.resolve(to), `${source}.db`) }
+  const what =
+    to === undefined ? 'it was not said where to restore to' : `a backup of engine ${engine} cannot be restored into a folder`
+  throw new HoldfastError('invalid_argument', what, {
+    hint: IN_A_FOLDER.includes(engine)
+      ? `The backup is of engine ${engine}: give --to FOLDER.`
+      : `Give --engine ${engine} --url URL with the database to make (--url-file for one with a password), or --raw --to FOLDER for its streams as they are.`,
+  })
+}
+
+/** A person who names the engine of another backup than this one means another backup. */
+export function requireEngine({ id, engine }: Facts, named: string | undefined): void {
+  if (named === undefined || named === engine) return
+  throw new HoldfastError('invalid_argument', `backup ${id} is of engine ${engine}, not of ${named}`, {
+    hint: 'See what each backup is with: holdfast-agent recover list.',
   })
 }
 

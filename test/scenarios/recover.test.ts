@@ -91,8 +91,22 @@ function notesOf(file: string): unknown[] {
 const storeOf = (kind: StoreKind): string => (kind === 's3' ? stores.bucketUrl() : holdfast.storeFolder)
 
 /** The program as a person runs it, in an environment that knows nothing of Holdfast. */
-const recover = (kind: StoreKind, ...args: string[]) =>
-  tryCommand(process.execPath, ['--no-warnings', AGENT, 'recover', ...args, '--store', storeOf(kind)])
+const recover = (kind: StoreKind, ...args: string[]) => recoverWith({}, kind, ...args)
+
+const recoverWith = (env: Record<string, string>, kind: StoreKind, ...args: string[]) =>
+  tryCommand(process.execPath, ['--no-warnings', AGENT, 'recover', ...args, '--store', storeOf(kind)], { env })
+
+/** With the password in it: never an argument. */
+const secretUrl = (on: PostgresServer, name: string) => on.url(name).replace('@', `:${encodeURIComponent(on.password)}@`)
+
+/** How the database that is to be made is named: without a password, and from the environment. */
+const WAYS: Record<StoreKind, (on: PostgresServer, name: string) => string[]> = {
+  local: (on, name) => {
+    const url = `postgres://postgres@/${encodeURIComponent(name)}?host=${on.socketFolder}&port=${on.port}`
+    return ['--engine', 'postgres', '--url', url, '--option', `tools=${on.tools}`]
+  },
+  s3: (on) => ['--engine', 'postgres', '--option', `tools=${on.tools}`],
+}
 
 const idOf = (name: string, which: 'full' | 'next'): string => made.get(name)?.[which].id ?? ''
 
@@ -135,11 +149,15 @@ describe.each<StoreKind>(['local', 's3'])('from a %s store, with an identity fil
     expect(await recover(kind, 'restore', idOf(`db1/notes-${kind}`, 'next'), ...key, '--to', notes)).toMatchObject({ status: 0 })
     expect(notesOf(path.join(notes, `notes-${kind}.db`))).toEqual(notesOf(at('db1', 'notes.db')))
     if (!server) return
+    const name = `recovered ${kind}`
+    const args = ['restore', 'latest:db1/app-'.concat(kind), ...key, ...WAYS[kind](server, name)]
     const config = at(`pg-${kind}.yaml`)
     await writeFile(config, stringify(connection(server, 'postgres')), { mode: 0o600 })
-    const name = `recovered ${kind}`
-    const args = ['restore', idOf(`db1/app-${kind}`, 'next'), ...key, '--config', config, '--name', name]
-    expect(await recover(kind, ...args)).toMatchObject({ status: 0, stdout: expect.stringContaining('counts agree') })
+    const done = await recoverWith({ HOLDFAST_SOURCE_URL: secretUrl(server, name) }, kind, ...args)
+    expect(done).toMatchObject({ status: 0, stdout: expect.stringContaining('counts agree') })
+    expect(done.stdout).toContain(idOf(`db1/app-${kind}`, 'next'))
+    const again = await recover(kind, 'restore', idOf(`db1/app-${kind}`, 'full'), ...key, '--config', config, '--name', name)
+    expect(again).toMatchObject({ status: 1, stderr: expect.stringContaining(`database "${name}" exists`) })
     expect(await samePostgres({ server, database }, { server, database: name })).toBeNull()
   })
 

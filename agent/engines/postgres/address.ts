@@ -30,7 +30,8 @@ const SOCKET_FOLDERS = ['/run/postgresql', '/var/run/postgresql', '/tmp']
 
 /** Reads the files that the configuration names. What is left out is as libpq has it: the user's own name, port 5432, a socket. */
 export async function addressOf(config: PostgresConfig): Promise<Address> {
-  const url = parseConnectionUrl(config.url ?? (await readSecretFile(config.url_file ?? '')))
+  const given = config.url instanceof Secret ? config.url.reveal() : config.url
+  const url = parseConnectionUrl(given ?? (await readSecretFile(config.url_file ?? '')))
   const port = url.port ?? 5432
   const host = url.host ?? (await socketFolder(port))
   const user = url.user ?? userInfo().username

@@ -9,10 +9,13 @@ const secret = z.union([z.instanceof(Secret<string>), z.string().max(4096)]).tra
   return value instanceof Secret ? value : new Secret(value)
 })
 
-/** One database of one PostgreSQL server. `url` never holds a password: it stands in lists and logs; `url_file` may. */
+/**
+ * One database of one PostgreSQL server. `url` never holds a password: it stands in lists and logs; `url_file` may, and so may a `url` of
+ * type Secret, which no file of settings can hold.
+ */
 export const postgresConfig = z
   .strictObject({
-    url: z.string().max(8192).optional(),
+    url: z.union([z.string().max(8192), z.instanceof(Secret<string>)]).optional(),
     url_file: absolutePath.optional(),
     password: secret.optional(),
     password_file: absolutePath.optional(),
@@ -43,8 +46,10 @@ export const postgresConfig = z
     }
     if (config.url === undefined) return
     try {
-      if (parseConnectionUrl(config.url).password !== undefined) {
-        context.addIssue({ code: 'custom', path: ['url'], message: 'a password does not belong here: use url_file' })
+      const secret = config.url instanceof Secret
+      const { password } = parseConnectionUrl(config.url instanceof Secret ? config.url.reveal() : config.url)
+      if (password !== undefined && !secret) {
+        context.addIssue({ code: 'custom', path: ['url'], message: 'a password does not belong here: use url_file (--url-file)' })
       }
     } catch (error) {
       context.addIssue({ code: 'custom', path: ['url'], message: error instanceof Error ? error.message : String(error) })
