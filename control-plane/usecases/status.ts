@@ -16,8 +16,8 @@ import { SERVER_VERSION } from '../version.ts'
 import { INSTANCE_DEAD_MS } from './agent-operations.ts'
 import type { ControlPlane } from './control-plane.ts'
 
-/** Where no recovery point objective is set: what BackupMissing allows. */
-const DEFAULT_AGE_SECONDS = 48 * 3600
+/** What the alert BackupMissing allows. */
+const PROTECTED_SECONDS = 48 * 3600
 
 /** The fleet on one screen. */
 export async function status(cp: ControlPlane, by: Caller): Promise<StatusView> {
@@ -45,11 +45,10 @@ export async function status(cp: ControlPlane, by: Caller): Promise<StatusView> 
         engine: row.engine,
         connected: connected.has(row.agentId),
         policies: selecting.map(({ name }) => name),
-        protected: age !== null && age <= DEFAULT_AGE_SECONDS,
+        protected: age !== null && age <= PROTECTED_SECONDS,
         last_good_at: standing?.lastGoodAt?.toISOString() ?? null,
         last_good_id: standing?.lastGoodId ?? null,
         age_seconds: age,
-        recovery_point_seconds: null,
         verified_at: standing?.verifiedAt?.toISOString() ?? null,
         test_restored_at: standing?.testRestoredAt?.toISOString() ?? null,
         recipients: strictestChoice(selecting.map(({ policy }) => policy.recipients)),

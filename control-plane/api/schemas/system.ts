@@ -20,11 +20,10 @@ export const sourceStatusView = z.object({
   engine: z.string(),
   connected: z.boolean(),
   policies: z.array(name),
-  protected: z.boolean().describe('a good backup no older than its recovery point objective; 48 hours where none is set'),
+  protected: z.boolean().describe('a good backup no older than 48 hours'),
   last_good_at: time.nullable(),
   last_good_id: backupId.nullable(),
   age_seconds: z.number().nullable(),
-  recovery_point_seconds: z.number().nullable().describe('the objective'),
   verified_at: time.nullable(),
   test_restored_at: time.nullable(),
   recipients: z

@@ -38,12 +38,11 @@ async function status(cli: Cli): Promise<ExitStatus> {
   cli.io.out(`jobs ${jobs.running} running, ${jobs.queued} queued\n`)
   printTable(
     cli.io,
-    ['SOURCE', 'PROTECTED', 'LAST GOOD', 'OBJECTIVE', 'VERIFIED', 'TEST-RESTORED', '3-2-1', 'LAST FAILURE'],
+    ['SOURCE', 'PROTECTED', 'LAST GOOD', 'VERIFIED', 'TEST-RESTORED', '3-2-1', 'LAST FAILURE'],
     answer.sources.map((source) => [
       source.source,
       source.protected ? 'yes' : 'NO',
       source.age_seconds === null ? 'never' : `${durationText(source.age_seconds)} ago`,
-      durationText(source.recovery_point_seconds),
       checkedText(source, source.verified_at),
       checkedText(source, source.test_restored_at),
       `${source.three_two_one.copies}-${source.three_two_one.kinds}-${source.three_two_one.elsewhere}${source.three_two_one.met ? '' : ' NOT met'}`,
