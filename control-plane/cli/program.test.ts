@@ -333,6 +333,30 @@ describe('restore', () => {
     expect(request()).toMatchObject({ dry_run: false, overwrite_existing: true })
   })
 
+  const finding = { code: 'source_exists', severity: 'error', message: 'database app exists', hint: 'Say --overwrite.' }
+  const refused = { ...detail, preview: { ...preview, findings: [{ ...finding, severity: 'warning' }, finding] } }
+
+  test('--plan ends with 1 when the restore would be refused, with 5 when the host does not allow it', async () => {
+    await serve(ending('succeeded', { kind: 'restore', detail: refused }))
+    const answer = await run(url, ['restore', BACKUP, '--plan'])
+    expect(answer).toMatchObject({ status: 1, out: expect.stringContaining('as things are, the restore would be refused') })
+    expect(answer.out).toContain('error: database app exists')
+    expect((await run(url, ['restore', BACKUP, '--plan', '--format', 'json'])).status).toBe(1)
+    const warned = { ...refused, preview: { ...preview, findings: [{ ...finding, severity: 'warning' }] } }
+    await serve(ending('succeeded', { kind: 'restore', detail: warned }))
+    expect((await run(url, ['restore', BACKUP, '--plan'])).status).toBe(0)
+    const error = { code: 'restore_not_allowed', message: 'db2 does not accept', hint: null }
+    await serve(ending('failed', { kind: 'restore', error }))
+    expect((await run(url, ['restore', BACKUP, '--plan'])).status).toBe(5)
+  })
+
+  test('nobody is asked about a restore that would be refused', async () => {
+    await serve(ending('succeeded', { kind: 'restore', detail: refused }))
+    const answer = await run(url, ['restore', BACKUP, '--overwrite'], { answer: 'y' })
+    expect([answer.status, answer.asked]).toEqual([1, []])
+    expect(request()).toMatchObject({ dry_run: true })
+  })
+
   test('overwriting where nobody can be asked needs --yes', async () => {
     await serve()
     expect(await run(url, ['restore', BACKUP, '--overwrite'])).toMatchObject({ status: 2, err: expect.stringContaining('--yes') })

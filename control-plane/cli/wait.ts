@@ -1,6 +1,7 @@
 import type { Clock } from '../../shared/clock.ts'
 import { HoldfastError } from '../../shared/errors.ts'
 import { EXIT, type ExitStatus } from '../../shared/exit-status.ts'
+import { type Finding, restoreDetailSchema } from '../../shared/results.ts'
 import type { JobEventView, JobView, ProgressView } from '../api/schemas/jobs.ts'
 import type { Client } from './client.ts'
 import type { ProgressDisplay } from './progress.ts'
@@ -112,9 +113,17 @@ async function patiently<T>(clock: Clock, ask: () => Promise<T>): Promise<T> {
 const isAway = (error: unknown) =>
   error instanceof HoldfastError && (error.code === 'server_unreachable' || error.code === 'rate_limited')
 
+/** A plan ends as the restore would: with a finding of severity error that is refused, before anything is written. */
+export function isRefusedPlan(job: JobView): boolean {
+  const detail = job.kind === 'restore' ? restoreDetailSchema.safeParse(job.detail) : null
+  return detail?.success === true && detail.data.plan_only && detail.data.preview.findings.some(isError)
+}
+
+const isError = ({ severity }: Finding) => severity === 'error'
+
 /** One verdict: done, failed, refused where nothing but a refusal was in the way, or done in part. */
 export function verdictOf(jobs: readonly JobView[]): ExitStatus {
-  const good = jobs.filter((job) => job.status === 'succeeded').length
+  const good = jobs.filter((job) => job.status === 'succeeded' && !isRefusedPlan(job)).length
   if (good === jobs.length) return EXIT.done
   if (good > 0) return EXIT.partly
   return jobs.every(wasRefused) ? EXIT.refused : EXIT.failed

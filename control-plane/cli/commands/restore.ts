@@ -12,7 +12,7 @@ import { quietDisplay } from '../progress.ts'
 import { resolveBackup } from '../resolve.ts'
 import { previewLines } from '../show-jobs.ts'
 import { safe } from '../text.ts'
-import { waitForJobs } from '../wait.ts'
+import { isRefusedPlan, waitForJobs } from '../wait.ts'
 import { ID_HELP } from './backups.ts'
 import { collect, conclude } from './create.ts'
 
@@ -49,7 +49,7 @@ export function restoreCommand(parent: Command, run: Run): void {
     .option('--target-tenant <tenant>', 'into this tenant, where the engine has tenants')
     .option('--overwrite', 'replace what is there')
     .option('--no-verify', 'do not count and compare afterwards')
-    .option('--plan', 'only show what would happen: what, where, how much, what is lost')
+    .option('--plan', 'only show what would happen: what, where, how much, what is lost; status 1 when it would be refused')
     .option('--yes', 'do not ask before overwriting')
     .option('--watch', 'show progress')
     .option('--no-wait', 'return as soon as the job is accepted')
@@ -60,7 +60,7 @@ async function restore(cli: Cli, id: string, options: RestoreOptions): Promise<E
   const backup = await resolveBackup(cli.client, id)
   const start = (dryRun: boolean) =>
     cli.client.send<JobView>('POST', `/api/v1/backups/${backup.id}/restore`, bodyOf(options, dryRun))
-  if (options.plan) return await conclude(cli, await start(true), { watch: false, wait: true })
+  if (options.plan) return await conclude(cli, await start(true), options)
   if (options.overwrite && !options.yes) await askWithPlan(cli, backup, () => start(true))
   return await conclude(cli, await start(false), options)
 }
@@ -85,6 +85,11 @@ async function askWithPlan(cli: Cli, backup: BackupView, plan: () => Promise<Job
     const detail = restoreDetailSchema.safeParse(job?.detail)
     if (detail.success) for (const line of previewLines(detail.data.preview)) cli.io.err(`${safe(line)}\n`)
     else if (job?.error) throw new HoldfastError('job_state', `the plan failed: ${job.error.code}: ${job.error.message}`)
+    if (job && isRefusedPlan(job)) {
+      throw new HoldfastError('preflight_failed', `as things are, the restore of ${backup.id} would be refused`, {
+        hint: 'Mend what the plan shows as an error first.',
+      })
+    }
   }
   await confirm(cli.io, false, `Restore ${backup.id} of ${backup.source} and replace what is there?`)
 }
