@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import type { Command } from 'commander'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { HoldfastError } from '../../shared/errors.ts'
 import { runCommand } from '../../test/harness/commands.ts'
 import { type FakeApi, fakeApi, KEYS } from '../api/testing/fake-api.ts'
 import type { FakeOperations } from '../api/testing/fake-operations.ts'
@@ -262,114 +261,6 @@ describe('backups', () => {
     })
     const answer = await run(url, ['validate', BACKUP])
     expect([answer.status, answer.out]).toEqual([1, expect.stringContaining('packs/1')])
-  })
-})
-
-describe('restore', () => {
-  const request = () => api?.operations.calls.findLast(([name]) => name === 'startRestore')?.[2]
-
-  test('every spelling reaches the API', async () => {
-    await serve(ending('succeeded'))
-    await run(url, [
-      'restore',
-      BACKUP,
-      '--to',
-      'db2/copy',
-      '--via',
-      'db2/app',
-      '--map',
-      'a=b',
-      '--dataset-mapping',
-      '{"c":"d=e"}',
-    ])
-    expect(request()).toMatchObject({ target: 'db2/copy', via: 'db2/app', dataset_mapping: { a: 'b', c: 'd=e' }, dry_run: false })
-    await run(url, [
-      'restore',
-      BACKUP,
-      '--target-tenant',
-      't',
-      '--no-verify',
-      '--part',
-      'x',
-      '--part',
-      'y',
-      '--overwrite',
-      '--yes',
-    ])
-    expect(request()).toMatchObject({
-      target_tenant: 't',
-      verify_integrity: false,
-      dataset_ids: ['x', 'y'],
-      overwrite_existing: true,
-    })
-    await run(url, ['restore', BACKUP, '--to', 'db2'])
-    expect(request()).toMatchObject({ target: 'db2/app' })
-    expect((await run(url, ['restore', BACKUP, '--map', 'x'])).status).toBe(2)
-    expect((await run(url, ['restore', BACKUP, '--dataset-mapping', '[1]'])).status).toBe(2)
-  })
-
-  const preview = { creates: [], replaces: [{ what: 'database app', size_bytes: 5_000_000 }], bytes: 10, findings: [] }
-  const detail = { plan_only: true, preview, written_bytes: 0, target: 'db1/app', checked: false }
-
-  test('--plan shows what would happen and does nothing else', async () => {
-    await serve(ending('succeeded', { kind: 'restore', detail }))
-    const answer = await run(url, ['restore', BACKUP, '--plan'])
-    expect(answer.out).toContain('replaces  database app  (5.0 MB there now are lost)')
-    expect(answer.out).toContain('only a plan: nothing was changed')
-    expect(
-      api?.operations.calls
-        .filter(([name]) => name === 'startRestore')
-        .map(([, , body]) => (body as { dry_run: boolean }).dry_run),
-    ).toEqual([true])
-  })
-
-  test('overwriting asks on a terminal, after it has shown what is lost', async () => {
-    await serve(ending('succeeded', { kind: 'restore', detail }))
-    const no = await run(url, ['restore', BACKUP, '--overwrite'], { answer: 'n' })
-    expect([no.status, no.asked.length]).toEqual([1, 1])
-    expect(no.err).toContain('database app')
-    expect(request()).toMatchObject({ dry_run: true })
-    expect((await run(url, ['restore', BACKUP, '--overwrite'], { answer: 'y' })).status).toBe(0)
-    expect(request()).toMatchObject({ dry_run: false, overwrite_existing: true })
-  })
-
-  const finding = { code: 'source_exists', severity: 'error', message: 'database app exists', hint: 'Say --overwrite.' }
-  const refused = { ...detail, preview: { ...preview, findings: [{ ...finding, severity: 'warning' }, finding] } }
-
-  test('--plan ends with 1 when the restore would be refused, with 5 when the host does not allow it', async () => {
-    await serve(ending('succeeded', { kind: 'restore', detail: refused }))
-    const answer = await run(url, ['restore', BACKUP, '--plan'])
-    expect(answer).toMatchObject({ status: 1, out: expect.stringContaining('as things are, the restore would be refused') })
-    expect(answer.out).toContain('error: database app exists')
-    expect((await run(url, ['restore', BACKUP, '--plan', '--format', 'json'])).status).toBe(1)
-    const warned = { ...refused, preview: { ...preview, findings: [{ ...finding, severity: 'warning' }] } }
-    await serve(ending('succeeded', { kind: 'restore', detail: warned }))
-    expect((await run(url, ['restore', BACKUP, '--plan'])).status).toBe(0)
-    const error = { code: 'restore_not_allowed', message: 'db2 does not accept', hint: null }
-    await serve(ending('failed', { kind: 'restore', error }))
-    expect((await run(url, ['restore', BACKUP, '--plan'])).status).toBe(5)
-  })
-
-  test('nobody is asked about a restore that would be refused', async () => {
-    await serve(ending('succeeded', { kind: 'restore', detail: refused }))
-    const answer = await run(url, ['restore', BACKUP, '--overwrite'], { answer: 'y' })
-    expect([answer.status, answer.asked]).toEqual([1, []])
-    expect(request()).toMatchObject({ dry_run: true })
-  })
-
-  test('overwriting where nobody can be asked needs --yes', async () => {
-    await serve()
-    expect(await run(url, ['restore', BACKUP, '--overwrite'])).toMatchObject({ status: 2, err: expect.stringContaining('--yes') })
-    expect(request()).toBeUndefined()
-  })
-
-  test('a refusal is told with its hint', async () => {
-    await serve({
-      startRestore: async () => {
-        throw new HoldfastError('source_exists', 'db1/app exists', { hint: 'Say --overwrite.' })
-      },
-    })
-    expect(await run(url, ['restore', BACKUP])).toMatchObject({ status: 1, err: 'holdfast: db1/app exists\nSay --overwrite.\n' })
   })
 })
 
