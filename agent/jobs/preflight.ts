@@ -1,4 +1,4 @@
-import { HoldfastError } from '../../shared/errors.ts'
+import { ERRORS, type ErrorCode, HoldfastError } from '../../shared/errors.ts'
 import type { PreflightWork } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
 import type { Finding } from '../../shared/results.ts'
 import type { BackupPlan, RestorePlan } from '../engines/engine.ts'
@@ -23,9 +23,19 @@ export async function requirePreflight(
   job.report({ phase: 'prepare' })
   const findings = await engineFor(engine).preflight(plan, job.run)
   for (const finding of findings) job.finding(finding)
-  const error = findings.find((finding) => finding.severity === 'error')
-  if (error) {
-    throw new HoldfastError('preflight_failed', `pre-flight found ${error.code}: ${error.message}`, { hint: error.hint })
-  }
+  requireNoError(findings)
   return findings
 }
+
+/** A server that is away, or a disk that is full, may be so no more at the next try: only what lasts ends the job for good. */
+export function requireNoError(findings: readonly Finding[]): void {
+  const errors = findings.filter((finding) => finding.severity === 'error')
+  const worst = errors.find(({ code }) => !passes(code)) ?? errors[0]
+  if (!worst) return
+  throw new HoldfastError('preflight_failed', `pre-flight found ${worst.code}: ${worst.message}`, {
+    hint: worst.hint,
+    retry: passes(worst.code),
+  })
+}
+
+const passes = (code: string): boolean => Object.hasOwn(ERRORS, code) && ERRORS[code as ErrorCode].retry
