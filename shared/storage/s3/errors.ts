@@ -19,6 +19,12 @@ export const isAbsent = (error: unknown): boolean =>
 export const isUnknownCall = (error: unknown): boolean =>
   statusOf(error) === 501 || (error instanceof S3ServiceException && ['NotImplemented', 'MethodNotAllowed'].includes(error.name))
 
+/**
+ * Say nothing that lasts. 412 too: where a condition was set it has been dealt with, and to any other request it is the answer of something
+ * between that is out of order. A backup must not be called invalid for it.
+ */
+const PASSING: ReadonlySet<number> = new Set([408, 409, 412, 429])
+
 /** Of a body that does not match its checksum, by AWS and by compatible services. */
 const BODY_REFUSED = /^(BadDigest|XAmzContentChecksumMismatch|XAmzContentSHA256Mismatch|InvalidDigest)$/
 const SIGN_IN =
@@ -73,7 +79,7 @@ export function fromS3(error: unknown, what: string): Error {
       context,
     })
   }
-  if (status !== undefined && status >= 400 && status < 500 && status !== 408 && status !== 409 && status !== 429) {
+  if (status !== undefined && status >= 400 && status < 500 && !PASSING.has(status)) {
     return new HoldfastError('target_refused', `the service refuses ${say}`, {
       hint: "Look up the service's error; the target's settings or the service's limits do not allow this.",
       context,
