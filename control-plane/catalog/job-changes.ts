@@ -116,7 +116,8 @@ function patchOf(row: JobRow, was: Job, next: Job, now: Date, extras: ChangeExtr
 
 async function recordAttempt(tx: Db, row: JobRow, was: Job, next: Job, now: Date, extras: ChangeExtras): Promise<void> {
   const accepted = next.state === 'running' && was.state === 'dispatched'
-  const over = isActive(was.state) && !isActive(next.state)
+  const late = was.state === 'lost' && next.state === 'succeeded'
+  const over = (isActive(was.state) && !isActive(next.state)) || late
   if (!accepted && !over && next.endConfirmed === was.endConfirmed) return
   await tx
     .update(jobAttempts)

@@ -234,6 +234,22 @@ describe.each(catalogs)('jobs, $kind', ({ open }) => {
     }
   })
 
+  test('a lost restore whose agent then says that it succeeded has succeeded, and is not started again', async () => {
+    const { db } = under.catalog
+    const host = await newHost()
+    const spec = { kind: 'restore', backup_id: (await backUp(host)).job.backupId ?? '', via_source: 'app' } as const
+    const job = await createJob(db, { ...backupJob(host), spec, place: `${host.host}/app` }, now())
+    const first = only(await claim(host))
+    await recordAccepted(db, ref(host, first), now(), later(60_000))
+    await clock.advance(61_000)
+    expect(only(await expire(host))).toMatchObject({ state: 'lost' })
+    expect(await finishAttempt(db, ref(host, first), { outcome: 'succeeded' }, now())).toMatchObject({ state: 'succeeded' })
+    await confirmEnd(db, ref(host, first), now())
+    expect(await getJob(db, job.id)).toMatchObject({ state: 'succeeded', errorCode: null })
+    await clock.advance(30_000)
+    expect(await claim(host)).toEqual([])
+  })
+
   test('a running attempt keeps its lease while its stream is heard, and ends at its deadline all the same', async () => {
     const { db } = under.catalog
     const host = await newHost()

@@ -162,13 +162,15 @@ describe('property, from any sequence of events', () => {
     forAll(({ event, before }) => {
       if (!('attempt' in event)) return
       expect(event.attempt).toBe(before.attempt)
-      if (event.type !== 'confirm-end') expect(isActive(before.state)).toBe(true)
+      if (event.type === 'succeed' && before.state === 'lost') expect(before.writes).toBe(true)
+      else if (event.type !== 'confirm-end') expect(isActive(before.state)).toBe(true)
     }))
 
   test('only a backup commits, and it succeeds only when it was validated or stored nothing', () =>
     forAll(({ event, before, after }) => {
       if (after.state === 'committing') expect(after.kind).toBe('backup')
-      if (event.type === 'succeed') expect(['running', 'validating']).toContain(before.state)
+      if (event.type === 'succeed') expect(['running', 'validating', 'lost']).toContain(before.state)
+      if (event.type === 'succeed' && before.kind === 'backup') expect(before.state).not.toBe('lost')
     }))
 
   test('a writing job is never started again before the end of its attempt is confirmed', () =>

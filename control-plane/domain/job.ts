@@ -105,6 +105,9 @@ function ofAttempt(job: Job, event: AttemptEvent): Job {
   if (event.type === 'confirm-end' && event.attempt === job.attempt && (job.state === 'lost' || job.state === 'queued')) {
     return job.state === 'lost' ? settle({ ...job, endConfirmed: true }) : { ...job, endConfirmed: true }
   }
+  // what it wrote is whole, and nothing was started after it: only the word of it came late
+  const late = event.type === 'succeed' && event.attempt === job.attempt && job.state === 'lost'
+  if (late && job.writes && job.kind !== 'backup') return succeeded(job)
   if (event.attempt !== job.attempt || !isActive(job.state)) throw fenced(job, event)
   switch (event.type) {
     case 'accept':
@@ -119,7 +122,7 @@ function ofAttempt(job: Job, event: AttemptEvent): Job {
       return { ...job, state: 'validating' }
     case 'succeed':
       require(job, event, ['running', 'validating'])
-      return { ...job, state: 'succeeded', endConfirmed: true, error: null }
+      return succeeded(job)
     case 'fail':
       if (event.by === 'agent' && isCommitted(job)) return { ...job, endConfirmed: true }
       return ended(job, event.error, event.retryable)
@@ -131,6 +134,10 @@ function ofAttempt(job: Job, event: AttemptEvent): Job {
     case 'confirm-end':
       throw wrongState(job, event)
   }
+}
+
+function succeeded(job: Job): Job {
+  return { ...job, state: 'succeeded', endConfirmed: true, error: null }
 }
 
 /** The attempt is over, by the word of whoever did it. */
