@@ -24,6 +24,10 @@ export class AgentSessions implements SessionHandler {
     await reportSources(this.#cp, session.agentId, hello.sources)
     const working = hello.journal.filter((entry) => entry.state !== JournalState.FINISHED)
     this.#attempts.set(session, new Map(working.map((entry) => [entry.jobId, entry.attempt])))
+    // what it says of taking a command is lost with a stream that ends: its journal says the same
+    for (const { jobId, attempt } of working) {
+      await receiveReport(this.#cp, session, { $case: 'jobAccepted', value: { jobId, attempt } })
+    }
     await this.renew(session)
     for (const entry of hello.journal) await this.#confirmOld(session, entry)
     this.#cp.wake()
