@@ -1,6 +1,6 @@
 import path from 'node:path'
 import { systemClock } from '../../shared/clock.ts'
-import { asHoldfastError, HoldfastError } from '../../shared/errors.ts'
+import { HoldfastError } from '../../shared/errors.ts'
 import { JobCommand } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
 import { createLogger, type Logger } from '../../shared/log.ts'
 import { compileSource, parseSources } from '../config/agent-config.ts'
@@ -11,6 +11,7 @@ import type { JobContext } from './context.ts'
 import { Lease } from './lease.ts'
 import type { FromChild, JobStart, PlainProgress, PlainResult, ToChild } from './messages.ts'
 import { jobObjects } from './objects.ts'
+import { ownError } from './own-disk.ts'
 import { ParentLink } from './parent-link.ts'
 import { fromPlain, toPlain } from './plain.ts'
 import { attemptLockFile, type ProcessLock, tryProcessLock } from './process-lock.ts'
@@ -79,7 +80,7 @@ async function work(start: JobStart, command: JobCommand, reporter: Reporter, lo
     }
   } catch (error) {
     // the abort's reason tells more than what the interrupted call made of it
-    const failure = asHoldfastError(controller.signal.aborted ? controller.signal.reason : error)
+    const failure = ownError(controller.signal.aborted ? controller.signal.reason : error, start.folders.scratch)
     if (failure.code === 'internal') log.error({ err: failure.cause ?? failure }, 'unexpected error')
     const outcome = failure.code === 'job_cancelled' ? 'cancelled' : 'failed'
     return { outcome, error: toPlain(failure), detail: null, progress: reporter.totals }

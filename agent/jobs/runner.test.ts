@@ -46,7 +46,7 @@ const runner = (of: Journal) =>
     journal: of,
     clock: systemClock,
     log: createLogger({ level: 'silent' }),
-    folders: { scratch: path.join(folder, 'scratch'), known: folder, places: folder },
+    folders: { scratch: path.join(folder, 'scratch'), known: folder, places: folder, compiled: folder },
     searchPath: '',
     userHome: folder,
     offlineLimitMs: 1000,
@@ -93,5 +93,26 @@ describe('a command', () => {
     await one.command(command(1))
     expect(heard.at(-1)?.message).toMatchObject({ $case: 'jobRefused', value: { attempt: 1, error: { code: 'attempt_fenced' } } })
     expect(starts).toBe(1)
+  })
+})
+
+describe('on a full disk', () => {
+  const full = () => Promise.reject(Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' }))
+
+  it('a command that cannot be kept is refused with what is full, and to be tried again', async () => {
+    vi.spyOn(journal, 'accept').mockImplementation(full)
+    await runner(journal).command(command(1))
+    expect(heard.at(-1)?.message).toMatchObject({
+      $case: 'jobRefused',
+      value: { error: { code: 'disk_full', message: expect.stringContaining(folder), retryable: true } },
+    })
+  })
+
+  it('a result that cannot be kept is told all the same, and kept when there is room', async () => {
+    vi.spyOn(journal, 'finished').mockImplementationOnce(full)
+    await runner(journal).command(command(1))
+    await done(1)
+    expect(journal.get(jobId)?.state).not.toBe('finished')
+    await waitFor('the result to be kept', () => journal.get(jobId)?.state === 'finished')
   })
 })

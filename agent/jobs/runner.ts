@@ -3,13 +3,14 @@ import { mkdir, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { newAgeIdentity } from '../../shared/age/age.ts'
 import type { Clock } from '../../shared/clock.ts'
-import { asHoldfastError, HoldfastError } from '../../shared/errors.ts'
+import { HoldfastError, isHoldfastError } from '../../shared/errors.ts'
 import type { JobCommand, JobResult } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
 import { type ConnectRequest, type JournalEntry, JournalState } from '../../shared/generated/holdfast/agent/v1/session.ts'
 import type { Logger } from '../../shared/log.ts'
 import { Secret } from '../../shared/secret.ts'
 import { Attempt, type AttemptDeps } from './attempt.ts'
 import type { Journal, JournalRecord, NewKeys } from './journal.ts'
+import { ownError } from './own-disk.ts'
 import { toPlain } from './plain.ts'
 import { attemptLockFile, waitForProcessLock } from './process-lock.ts'
 import { shownJobKey } from './unlock.ts'
@@ -22,6 +23,8 @@ export interface RunnerDeps extends Omit<AttemptDeps, 'onEnd'> {
   /** To the control plane, in order; what is sent while there is no stream is dropped: the journal has what matters. */
   send(message: ConnectRequest): void
 }
+
+const KEEP_AGAIN_MS = 2000
 
 /** Takes commands, runs each in a process of its own, and keeps results until they are confirmed. */
 export class Runner {
@@ -104,7 +107,7 @@ export class Runner {
       await this.#deps.journal.accept(command, await newKeys(command))
     } catch (error) {
       this.#deps.log.error({ err: error, job: command.jobId }, 'the journal could not be written')
-      return this.#refuse(command, asHoldfastError(error))
+      return this.#refuse(command, ownError(error, this.#deps.folders.scratch))
     }
     this.#deps.send({ message: { $case: 'jobAccepted', value: { jobId: command.jobId, attempt: command.attempt } } })
     this.#begin(command.jobId, this.#run(command))
@@ -155,9 +158,7 @@ export class Runner {
       await this.#finish(result)
     } catch (error) {
       log.error({ err: error, job: command.jobId }, 'the job could not be run')
-      await this.#finish(failedResult(command, toPlain(asHoldfastError(error)))).catch((again: unknown) =>
-        log.error({ err: again, job: command.jobId }, 'the result could not be kept: the job ends by its lease'),
-      )
+      await this.#finish(failedResult(command, toPlain(ownError(error, this.#deps.folders.scratch))))
     } finally {
       this.#attempts.delete(command.jobId)
     }
@@ -170,9 +171,24 @@ export class Runner {
     if (shown) this.#deps.log.warn(shown, 'the job waits to be unlocked: an operator compares this fingerprint')
   }
 
+  /**
+   * A result that cannot be kept, on a full disk, is told all the same, and kept once there is room: with its stream up an attempt that has ended would
+   * otherwise pass for one at work until its deadline.
+   */
   async #finish(result: JobResult): Promise<void> {
-    await this.#deps.journal.finished(result)
-    this.#sendResult(result)
+    const { journal, clock, log } = this.#deps
+    for (;;) {
+      const failure = await journal.finished(result).then(
+        () => null,
+        (error: unknown) => error,
+      )
+      this.#sendResult(result)
+      // of an attempt that the journal no longer holds nothing is kept
+      if (failure === null || isHoldfastError(failure, 'not_found')) return
+      log.error({ err: failure, job: result.jobId }, 'the result of a job could not be kept yet')
+      await clock.sleep(KEEP_AGAIN_MS, this.#closing.signal).catch(() => undefined)
+      if (this.#closing.signal.aborted) return
+    }
   }
 
   #sendResult(result: JobResult): void {

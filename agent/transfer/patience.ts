@@ -14,6 +14,8 @@ export class Patience {
   readonly #what: string
   readonly #options: { readonly clock: Clock; readonly log: Logger; readonly patienceMs: number }
   readonly #counts = new Map<Meaning, number>()
+  /** Thrown here, and caught by the loop that asks: it must not be taken for one more failure that may pass. */
+  #givenUp: HoldfastError | null = null
   #failedSinceMs: number | null = null
   #retries = 0
 
@@ -29,10 +31,10 @@ export class Patience {
   /** After an answer that is not `done`. */
   async afterAnswer(meaning: Exclude<Meaning, 'done'>, status: number, code: string, signal: AbortSignal): Promise<void> {
     const error = failure(meaning, this.#what, status, code)
-    if (!['taken', 'new-address', 'mangled', 'again'].includes(meaning)) throw error
+    if (!['taken', 'new-address', 'mangled', 'again'].includes(meaning)) throw this.#giveUp(error)
     const count = (this.#counts.get(meaning) ?? 0) + 1
     this.#counts.set(meaning, count)
-    if (count >= (LIMITS[meaning] ?? Number.POSITIVE_INFINITY)) throw error
+    if (count >= (LIMITS[meaning] ?? Number.POSITIVE_INFINITY)) throw this.#giveUp(error)
     // the first new address or look at a taken name needs no wait
     if (count === 1 && (meaning === 'taken' || meaning === 'new-address')) return this.#count(error)
     await this.#wait(error, signal)
@@ -41,6 +43,7 @@ export class Patience {
   /** After a connection that broke, or a control plane that could not sign now. Anything else is thrown as it is. */
   async afterError(error: unknown, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted()
+    if (error === this.#givenUp) throw error
     // a renewed certificate: the next address names the new one
     if (isHoldfastError(error, 'pin_mismatch')) return this.#wait(error, signal)
     if (isHoldfastError(error)) {
@@ -59,9 +62,14 @@ export class Patience {
     const { clock, patienceMs } = this.#options
     const nowMs = clock.monotonicMs()
     this.#failedSinceMs ??= nowMs
-    if (nowMs - this.#failedSinceMs >= patienceMs) throw error
+    if (nowMs - this.#failedSinceMs >= patienceMs) throw this.#giveUp(error)
     this.#count(error)
     await clock.sleep(backoffMs(this.#retries, FIRST_WAIT_MS, MAX_WAIT_MS), signal)
+  }
+
+  #giveUp(error: HoldfastError): HoldfastError {
+    this.#givenUp = error
+    return error
   }
 
   #count(error: HoldfastError): void {

@@ -63,3 +63,14 @@ test('an answer that cannot be recorded is not given', async () => {
   const answer = await api.app.inject({ method: 'DELETE', url: `/api/v1/backups/${BACKUP}`, headers: as('admin') })
   expect([answer.statusCode, answer.json().code]).toEqual([503, 'catalog_unreachable'])
 })
+
+test('nor is a refusal, and what kept it from being recorded is for the log alone', async () => {
+  const record = async () => {
+    throw new Error('failed query: insert into audit_entries')
+  }
+  api = await fakeApi({}, { audit: record })
+  const answer = await api.app.inject({ method: 'POST', url: '/api/v1/backups', headers: as('admin'), body: { type: 'odd' } })
+  expect([answer.statusCode, answer.json().code]).toEqual([500, 'internal'])
+  expect(answer.headers['content-type']).toContain('application/problem+json')
+  expect(answer.body).not.toContain('insert')
+})

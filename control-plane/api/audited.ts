@@ -3,13 +3,13 @@ import type { AuditEvent } from '../domain/audit-chain.ts'
 import type { Api } from './app.ts'
 import { isReplay } from './idempotency.ts'
 import { actorOf } from './operations.ts'
+import { problemText } from './problems.ts'
 
 /** Records one event; in a transaction of its own, because what was refused is recorded although everything else rolled back. */
 export type RecordAudit = (event: AuditEvent) => Promise<void>
 
 /** Longest request body that is kept in the trail as it was sent. */
 const MAX_REQUEST_CHARACTERS = 4000
-const recorded = new WeakSet<FastifyRequest>()
 
 /**
  * Records before the answer leaves: every call of a route with an action, and every refusal of any route. An answer that
@@ -18,16 +18,19 @@ const recorded = new WeakSet<FastifyRequest>()
 export function recordInAudit(app: Api, record: RecordAudit): void {
   app.addHook('onSend', async (request, reply, payload) => {
     const action = actionOf(request, reply)
-    if (action === null || recorded.has(request) || isReplay(request)) return
-    // once: when this throws, the answer that says so passes here as well
-    recorded.add(request)
-    await record({
-      actor: request.caller ? actorOf(request.caller) : `anonymous:${request.ip}`,
-      action,
-      subject: subjectOf(request),
-      outcome: outcomeOf(reply.statusCode),
-      detail: { address: request.ip, status: reply.statusCode, ...problemCode(reply, payload), ...asked(request) },
-    })
+    if (action === null || isReplay(request)) return
+    try {
+      await record({
+        actor: request.caller ? actorOf(request.caller) : `anonymous:${request.ip}`,
+        action,
+        subject: subjectOf(request),
+        outcome: outcomeOf(reply.statusCode),
+        detail: { address: request.ip, status: reply.statusCode, ...problemCode(reply, payload), ...asked(request) },
+      })
+    } catch (error) {
+      // in the answer's place, not thrown: of what is thrown while a problem is sent the framework shows the text, statements and all
+      return problemText(error, request, reply)
+    }
   })
 }
 

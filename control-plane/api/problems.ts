@@ -25,11 +25,17 @@ export function problemOf(error: unknown, path: string): ProblemView {
 }
 
 export function sendProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  return reply.send(problemText(error, request, reply))
+}
+
+/** The body of the answer, whose status and headers are set. */
+export function problemText(error: unknown, request: FastifyRequest, reply: FastifyReply): string {
   const problem = problemOf(error, request.url.split('?')[0] ?? '')
   if (problem.status >= 500) request.log.error({ err: error, request_id: request.id }, 'request failed')
   if (problem.status === 401) reply.header('www-authenticate', 'ApiKey realm="holdfast"')
   // a string, so that no serializer of the route is asked
-  return reply.code(problem.status).type('application/problem+json').send(JSON.stringify(problem))
+  reply.code(problem.status).type('application/problem+json')
+  return JSON.stringify(problem)
 }
 
 export function noRoute(request: FastifyRequest, reply: FastifyReply): FastifyReply {

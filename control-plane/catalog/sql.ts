@@ -56,6 +56,12 @@ export function catalogError(error: unknown): unknown {
     }
   }
   const known = sqlError(error)
+  if (known?.code === '53100') {
+    return new HoldfastError('disk_full', 'no room is left on the disk of the catalog', {
+      hint: 'Make room on that disk: nothing can be recorded, and so nothing begun, until then. What was acknowledged before is there.',
+      cause: error,
+    })
+  }
   if (known?.code === 'XX001' || known?.code === 'XX002') {
     return new HoldfastError('catalog_damaged', 'the catalog has a damaged page', {
       hint: 'Start with --rebuild-catalog, or restore the database of the catalog from its own backup.',

@@ -198,12 +198,16 @@ function stories(kind: string, prepare: () => Promise<Store | null>): void {
     })
 
     test('a store that refuses every address is target_denied after a few, and one that stays down target_unreachable', async (context) => {
-      const { proxy, transfer } = begin(context, { patienceMs: 500 })
-      proxy.script = () => ({ kind: 'status', status: 403, body: '<Error><Code>AccessDenied</Code></Error>' })
-      const denied = await stored(transfer, 'a', Buffer.from('x')).catch((error) => error)
+      // whose patience is long: what waiting does not mend is not waited for
+      const patient = begin(context, { patienceMs: 3_600_000 })
+      patient.proxy.script = () => ({ kind: 'status', status: 403, body: '<Error><Code>AccessDenied</Code></Error>' })
+      const denied = await stored(patient.transfer, 'a', Buffer.from('x')).catch((error) => error)
       expect(denied).toMatchObject({ code: 'target_denied' })
       expect(denied.message).toContain('AccessDenied')
       expect(denied.message).not.toMatch(/signature/i)
+      patient.proxy.script = () => ({ kind: 'status', status: 507 })
+      await expect(stored(patient.transfer, 'a', Buffer.from('x'))).rejects.toMatchObject({ code: 'disk_full' })
+      const { proxy, transfer } = begin(context, { patienceMs: 500 })
       proxy.script = () => ({ kind: 'status', status: 503 })
       await expect(stored(transfer, 'b', Buffer.from('x'))).rejects.toMatchObject({ code: 'target_unreachable' })
     })
