@@ -31,6 +31,8 @@ function quickstartHome(cwd: string): string | undefined {
 
 /** Folders of the state, each mode 0700. */
 export const stateFolders = (home: AgentHome) => ({
+  /** What Node has compiled of our program for the processes of jobs: starting one then costs half as much. */
+  compiled: path.join(home.state, 'compiled'),
   journal: path.join(home.state, 'journal'),
   known: path.join(home.state, 'known'),
   places: path.join(home.state, 'places'),

@@ -63,7 +63,7 @@ async function stuck(clock: FakeClock, deadlineSeconds: number) {
       journal,
       clock,
       log: createLogger({ level: 'silent' }),
-      folders: { scratch: at('scratch'), known: at('known'), places: at('places') },
+      folders: { scratch: at('scratch'), known: at('known'), places: at('places'), compiled: at('compiled') },
       searchPath: process.env.PATH ?? '',
       userHome: folder,
       offlineLimitMs: 60_000,

@@ -7,6 +7,7 @@ import { type JobProcess, startJobProcess } from '../process/job-process.ts'
 import { type CallDeps, jobCalls } from './job-calls.ts'
 import type { Journal } from './journal.ts'
 import type { FromChild, JobStart, ParentCalls, PlainEarlierAttempt, PlainResult, ToChild } from './messages.ts'
+import { ownError } from './own-disk.ts'
 import { toPlain } from './plain.ts'
 import { failedResult, wireFinding, wireProgress, wireResult } from './wire.ts'
 
@@ -14,7 +15,7 @@ export interface AttemptDeps extends Pick<CallDeps, 'objects' | 'signFacts' | 'o
   readonly journal: Journal
   readonly clock: Clock
   readonly log: Logger
-  readonly folders: { readonly scratch: string; readonly known: string; readonly places: string }
+  readonly folders: JobStart['folders'] & { readonly compiled: string }
   readonly searchPath: string
   readonly userHome: string
   /** The agent's facts and its sources as agent.yaml has them now. */
@@ -68,7 +69,11 @@ export class Attempt {
     this.#deps = deps
     this.#command = command
     this.number = command.attempt
-    this.#process = startJobProcess({ searchPath: deps.searchPath, userHome: deps.userHome })
+    this.#process = startJobProcess({
+      searchPath: deps.searchPath,
+      userHome: deps.userHome,
+      compiled: deps.folders.compiled,
+    })
     this.#calls = jobCalls(deps, command, this.#over.signal)
     this.#process.onMessage((message) => this.#receive(message as FromChild))
     this.ended = this.#waitForEnd()
@@ -160,7 +165,7 @@ export class Attempt {
       const value = await (this.#calls[method] as (argument: unknown) => Promise<unknown>)(argument)
       this.#send({ type: 'answer', call, value })
     } catch (error) {
-      this.#send({ type: 'error', call, error: toPlain(asHoldfastError(error)) })
+      this.#send({ type: 'error', call, error: toPlain(ownError(error, this.#deps.folders.scratch)) })
     }
   }
 

@@ -12,17 +12,30 @@ export interface JobProcess {
   kill(signal: NodeJS.Signals): void
 }
 
+export interface JobEnvironment {
+  readonly searchPath: string
+  readonly userHome: string
+  /** A folder that only the agent can write: Node runs what it finds there for code of ours. */
+  readonly compiled: string
+}
+
 /**
  * Starts the job's program with a nearly empty environment and a process group of its own, so that the tools that it starts can
  * be ended with it even when it was killed. Its priority is lowered: a backup yields to the database beside it.
  */
-export function startJobProcess(environment: { readonly searchPath: string; readonly userHome: string }): JobProcess {
+export function startJobProcess(environment: JobEnvironment): JobProcess {
   const child = fork(fileURLToPath(new URL('../jobs/child.ts', import.meta.url)), [], {
     serialization: 'advanced',
     detached: true,
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     execArgv: ['--disable-warning=ExperimentalWarning'],
-    env: { PATH: environment.searchPath, HOME: environment.userHome, LANG: 'C.UTF-8', TZ: 'UTC' },
+    env: {
+      PATH: environment.searchPath,
+      HOME: environment.userHome,
+      LANG: 'C.UTF-8',
+      TZ: 'UTC',
+      NODE_COMPILE_CACHE: environment.compiled,
+    },
   })
   const pid = child.pid
   const gone = new Promise<{ status: number | null; killedBy: NodeJS.Signals | null }>((resolve, reject) => {

@@ -1,3 +1,4 @@
+import { getCompileCacheDir } from 'node:module'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { HoldfastError } from '../../../shared/errors.ts'
@@ -21,7 +22,8 @@ export class Helper {
 
   constructor(run: Run, request: Request) {
     this.#path = request.path
-    const options = { signal: run.signal, graceMs: 1000 }
+    const compiled = getCompileCacheDir()
+    const options = { signal: run.signal, graceMs: 1000, ...(compiled ? { env: { NODE_COMPILE_CACHE: compiled } } : {}) }
     this.#tool = run.tools.start(process.execPath, ['--no-warnings', PROGRAM], options)
     this.#lines = createInterface({ input: this.#tool.stdout })[Symbol.asyncIterator]()
     this.#tool.stdin.write(`${JSON.stringify(request)}\n`)
