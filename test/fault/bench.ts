@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { lstat, mkdir, readdir, readFile, readlink, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { GetObjectCommand, PutObjectCommand, paginateListObjectsV2, S3Client } from '@aws-sdk/client-s3'
+import { DeleteObjectCommand, GetObjectCommand, PutObjectCommand, paginateListObjectsV2, S3Client } from '@aws-sdk/client-s3'
 import type { JobView } from '../../control-plane/api/schemas/jobs.ts'
 import { type FaultProxy, type SeenRequest, startFaultProxy } from '../harness/fault-proxy.ts'
 import { type HoldfastOptions, TestHoldfast } from '../harness/holdfast.ts'
@@ -74,10 +74,8 @@ export class FaultBench implements AsyncDisposable {
     return { caught: arrived.promise, release: gate.resolve }
   }
 
-  /** The job as it stands; past the API, whose limits are for operators and not for a test that looks forty times a second. */
   look(id: string): Promise<JobView> {
-    const { operations, operator } = this.holdfast.server
-    return operations.getJob(operator, id)
+    return this.holdfast.job(id)
   }
 
   /** The job once it is over. Its waits between attempts are left out by moving the clock. */
@@ -91,7 +89,7 @@ export class FaultBench implements AsyncDisposable {
           const seen = await this.look(job.id)
           return (isOver(seen) || (seen.status === 'queued' && seen.attempt > 0)) && seen
         },
-        { timeoutMs: Math.max(1, end - performance.now()) },
+        { timeoutMs: Math.max(1, end - performance.now()), everyMs: 50 },
       )
       if (isOver(now)) return now
       await this.clock.ahead(60_000, () =>
@@ -128,14 +126,21 @@ export class FaultBench implements AsyncDisposable {
   }
 
   /** Keys in the bucket, past the proxy. */
-  async keys(): Promise<string[]> {
+  keys(prefix = ''): Promise<string[]> {
     return this.#inBucket(async (client) => {
       const keys: string[] = []
-      for await (const page of paginateListObjectsV2({ client }, { Bucket: this.#bucket })) {
+      for await (const page of paginateListObjectsV2({ client }, { Bucket: this.#bucket, Prefix: prefix })) {
         for (const { Key = '' } of page.Contents ?? []) keys.push(Key)
       }
       return keys
     })
+  }
+
+  /** Past the proxy and past the product. */
+  async removeKeys(keys: readonly string[]): Promise<void> {
+    await this.#inBucket((client) =>
+      Promise.all(keys.map((Key) => client.send(new DeleteObjectCommand({ Bucket: this.#bucket, Key })))),
+    )
   }
 
   /** One bit of an object is another one from now on, past the proxy. */

@@ -6,33 +6,43 @@ export const FAULTS = [
   'none',
   'job killed',
   'agent killed',
-  'control plane restarted',
+  'control plane stopped',
+  'control plane killed',
+  'database killed',
   'stream cut',
   'stream held beyond the lease',
+  'lease ends by the clock',
+  'clock jumps',
   'target answers badly',
   'target slow',
-  'lease ends by the clock',
+  'disk full',
   'cancelled',
 ] as const
 export type FaultKind = (typeof FAULTS)[number]
 
-/** What comes in the middle of an operation, and how often of a hundred. Waiting out a lease takes its time. */
+/** What comes in the middle of an operation, and how often beside the others. Waiting out a lease by real time takes seconds. */
 const WEIGHTS: Readonly<Record<FaultKind, number>> = {
-  none: 10,
-  'job killed': 16,
-  'agent killed': 12,
-  'control plane restarted': 8,
-  'stream cut': 10,
-  'stream held beyond the lease': 4,
-  'target answers badly': 18,
-  'target slow': 4,
+  none: 8,
+  'job killed': 12,
+  'agent killed': 10,
+  'control plane stopped': 4,
+  'control plane killed': 8,
+  'database killed': 30,
+  'stream cut': 8,
+  'stream held beyond the lease': 3,
   'lease ends by the clock': 8,
-  cancelled: 10,
+  'clock jumps': 5,
+  'target answers badly': 14,
+  'target slow': 4,
+  'disk full': 10,
+  cancelled: 8,
 }
+
+export const SOURCES = ['tree', 'notes', 'app'] as const
+export type SourceKind = (typeof SOURCES)[number]
 
 export interface BackupStep {
   readonly kind: 'backup'
-  readonly source: 'tree' | 'notes'
   readonly type: 'full' | 'incremental' | 'differential'
   readonly fault: FaultKind
   /** Which of the agent's requests that fit is the middle: in a pack, or in what describes the backup. */
@@ -41,7 +51,7 @@ export interface BackupStep {
 
 export interface ReadStep {
   readonly kind: 'restore' | 'verify'
-  /** Of the good backups there are, counted back from the newest. */
+  /** Of the seed's good backups, counted back from the newest. */
   readonly back: number
   readonly on: 'db1' | 'db2'
   readonly fault: FaultKind
@@ -51,31 +61,35 @@ export type Step = BackupStep | ReadStep
 
 export interface Schedule {
   readonly seed: number
+  readonly source: SourceKind
   readonly steps: readonly Step[]
 }
 
 export function scheduleOf(seed: number): Schedule {
   const random = seeded(seed)
   const pick = <T>(of: readonly T[]): T => of[Math.floor(random() * of.length)] as T
+  const source = pick<SourceKind>(['tree', 'tree', 'notes', 'app'])
+  const fits = FAULTS.filter((kind) => kind !== 'database killed' || source === 'app')
+  const total = fits.reduce((sum, kind) => sum + WEIGHTS[kind], 0)
   const fault = (): FaultKind => {
-    let left = random() * 100
-    return FAULTS.find((kind) => (left -= WEIGHTS[kind]) < 0) ?? 'none'
+    let left = random() * total
+    return fits.find((kind) => (left -= WEIGHTS[kind]) < 0) ?? 'none'
   }
-  const backup: BackupStep = {
+  const backup = (): BackupStep => ({
     kind: 'backup',
-    source: pick(['tree', 'notes']),
     type: pick(['full', 'incremental', 'incremental', 'differential']),
     fault: fault(),
     middle: pick(['pack', 'description']),
-  }
+  })
+  const backups = random() < 0.5 ? [backup()] : [backup(), backup()]
   const read: ReadStep = {
     kind: pick(['restore', 'restore', 'restore', 'verify']),
-    back: random() < 0.6 ? 0 : Math.floor(random() * 6),
+    back: pick([0, 0, 1]),
     on: pick(['db1', 'db2']),
-    // one fault a seed more often than two: what it led to is then easier to see
-    fault: random() < 0.4 || backup.fault === 'none' ? fault() : 'none',
+    // fewer faults a seed more often than many: what they led to is then easier to see
+    fault: random() < 0.6 ? fault() : 'none',
   }
-  return { seed, steps: [backup, read] }
+  return { seed, source, steps: [...backups, read] }
 }
 
 /** `17` or `1..60`. */

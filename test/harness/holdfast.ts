@@ -2,6 +2,8 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { stringify } from 'yaml'
+import type { AgentView } from '../../control-plane/api/schemas/agents.ts'
+import type { JobView } from '../../control-plane/api/schemas/jobs.ts'
 import { recoveryFile } from '../../control-plane/fleet/recovery-identity.ts'
 import { openKeyring } from '../../control-plane/keys/keyring/keyring.ts'
 import { DEFAULT_LIMITS, type ServerOptions } from '../../control-plane/server/options.ts'
@@ -16,7 +18,8 @@ import { runCommand } from './commands.ts'
 import { type ThrowAwayFolder, throwAwayFolder } from './folders.ts'
 import { Operator } from './operator.ts'
 import { type StartedProcess, startProcess } from './processes.ts'
-import { startServerProcess } from './server-process.ts'
+import { compiled, startServerProcess, startShiftedServer } from './server-process.ts'
+import type { ShiftedClock } from './shifted-clock.ts'
 import { waitFor } from './wait.ts'
 
 /**
@@ -32,6 +35,8 @@ export interface HoldfastOptions {
   /** Beside the local folder. */
   readonly moreTargets?: Readonly<Record<string, TargetConfig>>
   readonly clock?: Clock
+  /** Folder of the control plane, where it is not one in our own. */
+  readonly home?: string
   readonly catalog?: ServerOptions['catalog']
   readonly limits?: Partial<ServerOptions['limits']>
   readonly fleetSettings?: ServerOptions['fleetSettings']
@@ -60,6 +65,8 @@ export class TestHoldfast implements AsyncDisposable {
   server!: RunningServer
   operator!: Operator
   readonly agents = new Map<string, TestAgent>()
+  /** The control plane runs as a process of its own: nothing of `server` but its facts is of use then. */
+  #outside = false
   #ports: { api: number; agents: number; enrolment: number; objects: number } = { api: 0, agents: 0, enrolment: 0, objects: 0 }
   #adminKey = ''
 
@@ -74,7 +81,7 @@ export class TestHoldfast implements AsyncDisposable {
     const recovery = { recipient: await recipientOf(identity), identity: identity.reveal() }
     const holdfast = new TestHoldfast(await throwAwayFolder(), options, recovery)
     if (!options.catalog) {
-      const folder = path.join(holdfast.folder.path, 'server', 'catalog')
+      const folder = path.join(holdfast.home, 'catalog')
       await mkdir(folder, { recursive: true })
       await copyEmptyCatalog(folder)
     }
@@ -91,10 +98,29 @@ export class TestHoldfast implements AsyncDisposable {
     this.#ports = { api, agents, enrolment, objects: objects ?? 0 }
     if (this.server.adminKey) this.#adminKey = this.server.adminKey.reveal()
     this.operator = new Operator(this.server.apiUrl, this.#adminKey)
+    this.#outside = false
   }
 
   async stopServer(): Promise<void> {
     await this.server.close()
+  }
+
+  /**
+   * Ends it where it runs in this process, and starts it as a process that can be killed, with the same settings, a clock that goes with ours, and no limits of
+   * requests.
+   */
+  async startShiftedServer(clock: ShiftedClock, env: Readonly<Record<string, string>> = {}): Promise<StartedProcess> {
+    if (!this.#outside) await this.stopServer()
+    this.#outside = true
+    const { clock: _clock, log: _log, access: _access, ...options } = this.#serverOptions()
+    const { catalog } = options
+    const address: Record<string, string> = catalog.kind === 'postgres' ? { HOLDFAST_TEST_CATALOG: catalog.url.reveal() } : {}
+    return startShiftedServer({ ...options, logLevel: this.options.logLevel ?? 'error' }, clock, { ...env, ...address })
+  }
+
+  /** The job as it stands; past the API and its limits where the control plane runs in this process. */
+  job(id: string): Promise<JobView> {
+    return this.#outside ? this.operator.job(id) : this.server.operations.getJob(this.server.operator, id)
   }
 
   /** Ends it, and starts the control plane again as a program that can be killed and paused: same catalog, ports and targets. */
@@ -145,6 +171,11 @@ export class TestHoldfast implements AsyncDisposable {
     }
   }
 
+  /** Of the control plane. */
+  get home(): string {
+    return this.options.home ?? path.join(this.folder.path, 'server')
+  }
+
   get storeFolder(): string {
     return path.join(this.folder.path, 'store')
   }
@@ -182,7 +213,9 @@ export class TestHoldfast implements AsyncDisposable {
       '--config-path',
       yaml,
     ]
-    await runCommand(process.execPath, [...FLAGS, AGENT, '--home', home, ...args], { env: { HOLDFAST_TOKEN: invitation.token } })
+    await runCommand(process.execPath, [...FLAGS, AGENT, '--home', home, ...args], {
+      env: { ...compiled, HOLDFAST_TOKEN: invitation.token },
+    })
     const agent = new AgentOnHost(this, name, home)
     this.agents.set(name, agent)
     await agent.start()
@@ -192,7 +225,9 @@ export class TestHoldfast implements AsyncDisposable {
   /** Waits until the agent is connected and its sources are known. */
   async connected(name: string): Promise<void> {
     await waitFor(`agent ${name} to be connected`, async () => {
-      const { items } = await this.server.operations.listAgents(this.server.operator, { all: false }, { limit: 500 })
+      const { items } = this.#outside
+        ? await this.operator.ask<{ items: AgentView[] }>('GET', '/api/v1/agents?limit=500')
+        : await this.server.operations.listAgents(this.server.operator, { all: false }, { limit: 500 })
       const agent = items.find((candidate) => candidate.name === name)
       return agent?.connected
     })
@@ -205,8 +240,7 @@ export class TestHoldfast implements AsyncDisposable {
   }
 
   #serverOptions(): ServerOptions {
-    const home = path.join(this.folder.path, 'server')
-    const { options } = this
+    const { home, options } = this
     const on = (port: number) => ({ host: '127.0.0.1', port })
     const shared = options.catalog?.kind === 'postgres'
     return {
@@ -254,7 +288,7 @@ class AgentOnHost implements TestAgent {
 
   async start(): Promise<void> {
     this.#process = await startProcess(process.execPath, [...FLAGS, AGENT, '--home', this.home, 'run'], {
-      env: { ...this.#holdfast.options.agentEnv },
+      env: { ...compiled, ...this.#holdfast.options.agentEnv },
       ready: (started) => started.output().includes('connected to the control plane'),
     })
     await this.#holdfast.connected(this.name)

@@ -5,9 +5,10 @@ import { available, cached, isCached } from './cache.ts'
 import { plainUser, runCommand } from './commands.ts'
 import { throwAwayFolder } from './folders.ts'
 import { freePort } from './ports.ts'
-import { type StartedProcess, startProcess } from './processes.ts'
+import { isRunning, type StartedProcess, startProcess } from './processes.ts'
 import { pypiWheel } from './pypi.ts'
 import { standing } from './standing.ts'
+import { waitFor } from './wait.ts'
 
 export type PostgresMajor = 14 | 15 | 16 | 17 | 18
 
@@ -71,6 +72,7 @@ export interface PostgresServer extends AsyncDisposable {
   readonly dataFolder: string
   /** The superuser `postgres`, by TCP with this password, by socket without one. */
   readonly password: string
+  /** The postmaster that runs now. */
   readonly process: StartedProcess
   /** `postgres://user@127.0.0.1:port/database`, without the password. */
   url(database: string, user?: string): string
@@ -82,6 +84,10 @@ export interface PostgresServer extends AsyncDisposable {
   tool(name: string, database: string, args: readonly string[]): Promise<string>
   /** Exported snapshots that are held at this moment: what a second pg_dump needs to see the same. */
   snapshots(): Promise<string[]>
+  /** kill -9 of the postmaster and of every process of its own. */
+  kill(): Promise<void>
+  /** After `kill`: starts it again in its folder and waits until it has recovered and answers. */
+  restart(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -143,15 +149,42 @@ async function startCluster(major: PostgresMajor, tools: string, options: Postgr
   await initialise(tools, dataFolder, folder.path, password)
   const port = await freePort()
   const settings = { fsync: options.fsync ? 'on' : 'off', max_connections: '60', autovacuum: 'off', ...options.settings }
-  const process = await startProcess(
-    path.join(tools, 'postgres'),
-    [
-      ...['-D', dataFolder, '-p', String(port), '-k', socketFolder, '-c', 'listen_addresses=127.0.0.1'],
-      ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]),
-    ],
-    { as: 'plain', ready: () => answers(port, password) },
-  )
-  return server({ major, tools, port, socketFolder, dataFolder, password, process }, () => folder.remove())
+  const start = () =>
+    startProcess(
+      path.join(tools, 'postgres'),
+      [
+        ...['-D', dataFolder, '-p', String(port), '-k', socketFolder, '-c', 'listen_addresses=127.0.0.1'],
+        ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]),
+      ],
+      { as: 'plain', ready: () => answers(port, password) },
+    )
+  const postmaster = new Postmaster(start, await start())
+  return server({ major, tools, port, socketFolder, dataFolder, password }, postmaster, () => folder.remove())
+}
+
+/** The server's own process, which changes when it is killed and started again. */
+class Postmaster {
+  readonly #start: () => Promise<StartedProcess>
+  process: StartedProcess
+
+  constructor(start: () => Promise<StartedProcess>, process: StartedProcess) {
+    this.#start = start
+    this.process = process
+  }
+
+  async kill(): Promise<void> {
+    const { pid } = this.process
+    // it must not start others while they are counted; each of them leads a process group of its own
+    this.process.kill('SIGSTOP')
+    const children = (await runCommand('pgrep', ['-P', String(pid)])).trim().split('\n').map(Number)
+    for (const child of [...children, pid]) process.kill(child, 'SIGKILL')
+    await this.process.exited
+    await waitFor('every process of the server to be gone', () => children.every((child) => !isRunning(child)))
+  }
+
+  async restart(): Promise<void> {
+    this.process = await this.#start()
+  }
 }
 
 async function initialise(tools: string, dataFolder: string, folder: string, password: string): Promise<void> {
@@ -181,17 +214,22 @@ function client(port: number, password: string, database: string, max: number): 
   return postgres({ host: '127.0.0.1', port, user: 'postgres', password, database, max, onnotice: () => undefined })
 }
 
-type Facts = Pick<PostgresServer, 'major' | 'tools' | 'port' | 'socketFolder' | 'dataFolder' | 'password' | 'process'>
+type Facts = Pick<PostgresServer, 'major' | 'tools' | 'port' | 'socketFolder' | 'dataFolder' | 'password'>
 
-function server(facts: Facts, remove: () => Promise<void>): PostgresServer {
+function server(facts: Facts, postmaster: Postmaster, remove: () => Promise<void>): PostgresServer {
   const { port, password, tools } = facts
   const stop = async () => {
     // an immediate shutdown: nothing of a throw-away cluster is worth waiting for
-    await facts.process.stop({ signal: 'SIGQUIT' })
+    await postmaster.process.stop({ signal: 'SIGQUIT' })
     await remove()
   }
   return {
     ...facts,
+    get process() {
+      return postmaster.process
+    },
+    kill: () => postmaster.kill(),
+    restart: () => postmaster.restart(),
     host: '127.0.0.1',
     url: (database, user = 'postgres') => `postgres://${user}@127.0.0.1:${port}/${encodeURIComponent(database)}`,
     sql: async (database, text) => {

@@ -18,6 +18,8 @@ export interface ProcessOptions {
   readonly ready?: (process: StartedProcess) => boolean | Promise<boolean>
   /** 60 s unless told. */
   readonly readyMs?: number
+  /** A program of Node's that is sent messages. */
+  readonly ipc?: boolean
 }
 
 export interface Ended {
@@ -38,6 +40,8 @@ export interface StartedProcess extends AsyncDisposable {
   type(text: string): void
   /** A signal to it alone, for tests of what a kill does. */
   kill(signal: NodeJS.Signals): void
+  /** With `ipc`; a process that has ended takes none. */
+  send(message: object): void
   /** SIGTERM (or `signal`), SIGKILL to its whole process group after `graceMs` (10 s), and waits until it is gone. */
   stop(options?: { signal?: NodeJS.Signals; graceMs?: number }): Promise<Ended>
 }
@@ -60,7 +64,7 @@ export async function startProcess(
     cwd: options.cwd ?? '/',
     env: { ...base, ...options.env },
     detached: true,
-    stdio: [options.typed ? 'pipe' : 'ignore', 'pipe', 'pipe'],
+    stdio: [options.typed ? 'pipe' : 'ignore', 'pipe', 'pipe', ...(options.ipc ? ['ipc' as const] : [])],
     ...user,
   })
   const exited = new Promise<Ended>((resolve, reject) => {
@@ -89,6 +93,9 @@ export async function startProcess(
     },
     kill: (signal: NodeJS.Signals) => {
       child.kill(signal)
+    },
+    send: (message: object) => {
+      if (child.connected) child.send(message, () => undefined)
     },
     stop: async ({ signal = 'SIGTERM', graceMs = 10_000 }: { signal?: NodeJS.Signals; graceMs?: number } = {}) => {
       child.kill(signal)

@@ -1,5 +1,7 @@
 import { SUITES } from './suites.ts'
 
+const SEEDED = 'test/fault/seeds.test.ts'
+
 export interface Wanted {
   readonly staticSteps: boolean
   readonly suites: readonly string[]
@@ -11,7 +13,7 @@ export interface Wanted {
 
 /**
  * `npm test` runs everything. `npm test -- static unit` runs those, `npm test -- agent/engines` the suites' files that match.
- * `--seeds A..B` is for the faults.
+ * `--seeds A..B` runs the seeded faults alone, with these seeds; with paths, those.
  */
 export function readArguments(args: readonly string[]): Wanted {
   const names: string[] = []
@@ -21,7 +23,8 @@ export function readArguments(args: readonly string[]): Wanted {
     if (arg === '--seeds') {
       i += 1
       seeds = args[i]
-      if (!/^\d+(\.\.\d+)?$/.test(seeds ?? '')) throw new Error('--seeds takes a number or a range: --seeds 1..60')
+      const [, first, last = first] = /^(\d+)(?:\.\.(\d+))?$/.exec(seeds ?? '') ?? []
+      if (first === undefined || Number(last) < Number(first)) throw new Error('--seeds takes a number or a range: --seeds 1..60')
     } else if (arg.startsWith('-')) {
       throw new Error(
         `unknown option ${arg}: npm test -- [static] [${Object.keys(SUITES).join('] [')}] [PATH ...] [--seeds A..B]`,
@@ -29,8 +32,9 @@ export function readArguments(args: readonly string[]): Wanted {
     } else names.push(arg)
   }
   const suites = Object.keys(SUITES).filter((name) => names.includes(name))
-  const filters = names.filter((name) => name !== 'static' && !(name in SUITES))
-  const all = names.length === 0
+  const paths = names.filter((name) => name !== 'static' && !(name in SUITES))
+  const filters = seeds !== undefined && paths.length === 0 ? [SEEDED] : paths
+  const all = names.length === 0 && seeds === undefined
   return {
     staticSteps: all || names.includes('static'),
     suites: all || (suites.length === 0 && filters.length > 0) ? Object.keys(SUITES) : suites,

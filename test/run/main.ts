@@ -6,7 +6,7 @@ import { readArguments } from './arguments.ts'
 import { line, type Part, report } from './report.ts'
 import { runStaticStep, STATIC_STEPS } from './static-steps.ts'
 import type { Outcome, RunContext } from './step.ts'
-import { runSuite, SUITES, type SuiteOutcome } from './suites.ts'
+import { limitOf, runSuite, SUITES, type SuiteOutcome } from './suites.ts'
 
 const stop = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
@@ -43,10 +43,10 @@ async function run(): Promise<boolean> {
   }
   const partsFile = path.join(folder, 'parts')
   const suites: SuiteOutcome[] = []
-  for (const [project, { limitMs }] of Object.entries(SUITES)) {
+  for (const project of Object.keys(SUITES)) {
     if (!wanted.suites.includes(project)) continue
     console.log(`\n${project}`)
-    suites.push(await runSuite(project, context, { filters: wanted.filters, partsFile, limitMs }))
+    suites.push(await runSuite(project, context, { filters: wanted.filters, partsFile, limitMs: limitOf(project, wanted.seeds) }))
   }
   const parts = existsSync(partsFile) ? await readFile(partsFile, 'utf8') : ''
   const used = parts

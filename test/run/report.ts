@@ -16,6 +16,7 @@ export function report(outcomes: readonly Outcome[], suites: readonly SuiteOutco
   if (missing.length > 0) lines.push('Not used:', ...missing.map((part) => `  ${part}`))
   const skipped = suites.flatMap((suite) => suite.skippedTests)
   if (skipped.length > 0) lines.push('Skipped tests:', ...byFile(skipped))
+  lines.push(...suites.flatMap((suite) => suite.said))
   const troubles = [...outcomes, ...suites].filter((outcome) => outcome.trouble !== undefined)
   if (troubles.length > 0)
     lines.push(

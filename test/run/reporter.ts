@@ -12,6 +12,8 @@ export type Note =
       readonly state: 'passed' | 'failed' | 'skipped'
       readonly why?: string
     }
+  /** By a test, for the end of the run. */
+  | { readonly note: 'said'; readonly text: string }
   | { readonly note: 'end'; readonly file: string; readonly broken?: string }
 
 /** Beside vitest's own output: notes results for the run's last lines. */

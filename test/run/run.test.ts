@@ -8,7 +8,7 @@ import { readArguments } from './arguments.ts'
 import { endNoted, endTree } from './end-processes.ts'
 import { lockTrouble } from './lock-file.ts'
 import { report } from './report.ts'
-import { count, runSuite, SUITES } from './suites.ts'
+import { count, limitOf, runSuite, SUITES } from './suites.ts'
 
 const ROOT = path.resolve(import.meta.dirname, '../..')
 
@@ -111,6 +111,7 @@ describe('the report', () => {
       skipped: 3,
       seconds: 1,
       skippedTests: [{ file: 'a.test.ts', why: 'no server' }],
+      said: ['60 of 60 seeds'],
     }
     const parts = [
       { part: 'versitygw', used: true },
@@ -118,7 +119,9 @@ describe('the report', () => {
     ]
     const text = report([outcome], [suite], parts)
     expect(text.split('\n').at(-1)).toBe('11 passed, 2 failed, 3 skipped')
-    expect(text).toContain('  versitygw\nNot used:\n  mongod: no such package\nSkipped tests:\n  a.test.ts: 1 (no server)')
+    expect(text).toContain(
+      '  versitygw\nNot used:\n  mongod: no such package\nSkipped tests:\n  a.test.ts: 1 (no server)\n60 of 60 seeds\n',
+    )
   })
 })
 
@@ -129,10 +132,19 @@ describe('arguments', () => {
     expect(readArguments(['static'])).toMatchObject({ staticSteps: true, suites: [] })
     expect(readArguments(['unit', 'agent/link'])).toMatchObject({ staticSteps: false, suites: ['unit'], filters: ['agent/link'] })
     expect(readArguments(['agent/link'])).toMatchObject({ staticSteps: false, suites: all, filters: ['agent/link'] })
-    expect(readArguments(['faults', '--seeds', '1..60'])).toMatchObject({ suites: ['faults'], seeds: '1..60' })
+    const seeded = ['test/fault/seeds.test.ts']
+    expect(readArguments(['faults', '--seeds', '1..60'])).toMatchObject({ suites: ['faults'], seeds: '1..60', filters: seeded })
+    expect(readArguments(['--seeds', '17'])).toMatchObject({ staticSteps: false, seeds: '17', filters: seeded })
+    expect(() => readArguments(['--seeds', '9..3'])).toThrow('--seeds takes')
     expect(() => readArguments(['--fast'])).toThrow('unknown option --fast')
     expect(() => readArguments(['--seeds', 'x'])).toThrow('--seeds takes')
   })
+})
+
+it('a project has longer for more seeds than those of every run', () => {
+  expect(limitOf('faults', undefined)).toBe(SUITES.faults?.limitMs)
+  expect(limitOf('faults', '1..60')).toBe(SUITES.faults?.limitMs)
+  expect(limitOf('faults', '1..2000')).toBe(2000 * 20_000)
 })
 
 describe('the lock file', () => {

@@ -8,12 +8,21 @@ import type { Outcome, RunContext } from './step.ts'
 
 const MINUTE = 60_000
 
-/** In this order. The limit is for a whole project, the building of its real servers included; then it is ended. */
+/** In this order. The limit is for a whole project, the building of its real servers included; then it is ended. See `limitOf`. */
 export const SUITES: Readonly<Record<string, { readonly limitMs: number }>> = {
   unit: { limitMs: 10 * MINUTE },
   contracts: { limitMs: 40 * MINUTE },
   stories: { limitMs: 40 * MINUTE },
   faults: { limitMs: 60 * MINUTE },
+}
+
+const SEED_MS = 20_000
+
+/** More seeds than those of every run have the time for them. */
+export function limitOf(project: string, seeds: string | undefined): number {
+  const { limitMs = 0 } = SUITES[project] ?? {}
+  const [first = 0, last = first] = (seeds ?? '').split('..').map(Number)
+  return Math.max(limitMs, (last - first + 1) * SEED_MS)
 }
 
 export interface SuiteOptions {
@@ -25,6 +34,8 @@ export interface SuiteOptions {
 }
 
 export interface SuiteOutcome extends Outcome {
+  /** What its tests have to say at the end of the run. */
+  readonly said: readonly string[]
   readonly skippedTests: ReadonlyArray<{ readonly file: string; readonly why: string | undefined }>
 }
 
@@ -74,6 +85,7 @@ export async function runSuite(project: string, context: RunContext, options: Su
     failed: counted.failed + trouble.length,
     skipped: counted.skipped,
     skippedTests: counted.skippedTests,
+    said: counted.said,
     seconds: (performance.now() - begin) / 1000,
     ...(trouble.length > 0 ? { trouble: trouble.join('\n') } : {}),
   }
@@ -84,11 +96,13 @@ export function count(notes: string) {
   const running = new Set<string>()
   const counts = { passed: 0, failed: 0, skipped: 0 }
   const trouble: string[] = []
+  const said: string[] = []
   const skippedTests: Array<{ file: string; why: string | undefined }> = []
   for (const line of notes.split('\n')) {
     if (line === '') continue
     const note = JSON.parse(line) as Note
     if (note.note === 'begin') running.add(note.file)
+    if (note.note === 'said') said.push(note.text)
     if (note.note === 'test') {
       counts[note.state] += 1
       if (note.state === 'skipped') skippedTests.push({ file: note.file, why: note.why })
@@ -98,5 +112,5 @@ export function count(notes: string) {
       if (note.broken !== undefined) trouble.push(`${note.file}: ${note.broken}`)
     }
   }
-  return { ...counts, running: [...running], trouble, skippedTests }
+  return { ...counts, running: [...running], trouble, skippedTests, said }
 }
