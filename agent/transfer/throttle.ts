@@ -2,6 +2,8 @@ import type { Clock } from '../../shared/clock.ts'
 
 /** What is saved up while nothing is sent. */
 const BURST_MS = 250
+/** Pieces of a body: larger ones save no time. */
+const MOST = 256 * 1024
 
 /** A rate that everyone who takes from it shares, in the order they come. */
 export class Throttle {
@@ -25,7 +27,7 @@ export class Throttle {
 
   /** The body in pieces that pass at the rate; small ones at a low rate, so that the line is never silent for long. */
   async *pass(body: Buffer, signal: AbortSignal, onPassed: (bytes: number) => void): AsyncGenerator<Buffer> {
-    const piece = Math.max(1024, Math.min(64 * 1024, Math.floor(this.#bytesPerMs * 100)))
+    const piece = Math.max(1024, Math.min(MOST, Math.floor(this.#bytesPerMs * 100)))
     for (let offset = 0; offset < body.length; offset += piece) {
       const part = body.subarray(offset, offset + piece)
       await this.take(part.length, signal)

@@ -6,6 +6,9 @@ import { randomBase32 } from '../../ids.ts'
 import { systemCode } from './errors.ts'
 import { makeFolders, syncFolder, TEMPORARY } from './paths.ts'
 
+/** Bytes that are written at a time. */
+const GATHERED = 1024 * 1024
+
 export interface Placement {
   readonly size: number
   readonly sha256: Buffer
@@ -38,7 +41,7 @@ async function writeChecked(file: string, key: string, body: AsyncIterable<Buffe
   try {
     const hash = createHash('sha256')
     let written = 0
-    for await (const piece of body) {
+    for await (const piece of gathered(body, to.size)) {
       to.signal?.throwIfAborted()
       written += piece.length
       if (written > to.size) throw mismatch(key)
@@ -52,6 +55,21 @@ async function writeChecked(file: string, key: string, body: AsyncIterable<Buffe
   } finally {
     await handle.close()
   }
+}
+
+/** A connection gives a few KiB at a time, each of which would be a write of its own. A piece is valid until the next. */
+async function* gathered(body: AsyncIterable<Buffer>, size: number): AsyncGenerator<Buffer> {
+  const buffer = Buffer.allocUnsafe(Math.min(GATHERED, size))
+  let fill = 0
+  for await (const piece of body) {
+    if (fill + piece.length > buffer.length && fill > 0) {
+      yield buffer.subarray(0, fill)
+      fill = 0
+    }
+    if (piece.length >= buffer.length) yield piece
+    else fill += piece.copy(buffer, fill)
+  }
+  if (fill > 0) yield buffer.subarray(0, fill)
 }
 
 function mismatch(key: string): HoldfastError {
