@@ -1,11 +1,13 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { JOB_FLAGS } from '../../agent/process/job-process.ts'
 import { runCommand } from '../harness/commands.ts'
+import { type GoProgram, goModule } from '../harness/go.ts'
 import { type Measured, measure } from './measure.ts'
 
-/** What is backed up: a file alone in its folder, or a live database. */
+/** What is backed up: a folder (of one file, or of many), or a live database. */
 export interface Input {
-  readonly file: string
+  readonly folder: string
   readonly database: Database | null
 }
 
@@ -18,21 +20,17 @@ export interface Database {
 
 export interface Contestant {
   readonly name: string
-  /** Makes a new repository in `folder` and backs the input up. `live` reads from pg_dump (or the database) instead of the file. */
-  run(input: Input, folder: string, live: boolean): Promise<Measured>
+  /** Makes a new repository in `folder` and backs the input up: the database where there is one (by pg_dump), else the folder. */
+  run(input: Input, folder: string): Promise<Measured>
   readonly version: () => Promise<string>
 }
 
 const PASSWORD = 'bench'
 
-/** Standard input is the dump: of a file as it lies there, or of a live pg_dump. */
-function piped(input: Input, live: boolean, consumer: string): readonly [string, readonly string[]] {
-  const producer = live ? '"$PG_DUMP"' : 'exec cat "$DUMP"'
-  return ['/bin/bash', ['-c', `set -o pipefail; (${producer}) | ${consumer}`]]
-}
+/** Standard input is what a live pg_dump writes. */
+const piped = (consumer: string) => ['/bin/bash', ['-c', `set -o pipefail; "$PG_DUMP" | ${consumer}`]] as const
 
 const environment = (input: Input, folder: string) => ({
-  DUMP: input.file,
   PG_DUMP: input.database?.pgDump ?? '',
   ...input.database?.env,
   REPO: folder,
@@ -40,47 +38,62 @@ const environment = (input: Input, folder: string) => ({
   RESTIC_PASSWORD: PASSWORD,
   BORG_PASSPHRASE: PASSWORD,
   BORG_BASE_DIR: `${folder}.base`,
+  KOPIA_PASSWORD: PASSWORD,
+  KOPIA_CONFIG_PATH: path.join(`${folder}.base`, 'repository.config'),
+  KOPIA_CACHE_DIRECTORY: path.join(`${folder}.base`, 'cache'),
+  KOPIA_LOG_DIR: path.join(`${folder}.base`, 'log'),
+  KOPIA_CHECK_FOR_UPDATES: 'false',
 })
 
-const holdfast: Contestant = {
+export const holdfast: Contestant = {
   name: 'holdfast',
   version: async () => `this tree, Node ${process.versions.node}`,
-  run: async (input, folder, live) => {
+  run: async (input, folder) => {
     const task = `${folder}.json`
-    const files = { engine: 'files', config: { path: path.dirname(input.file) } }
-    const database = { engine: 'postgres', config: input.database?.config }
-    await writeFile(task, JSON.stringify({ ...(live ? database : files), store: folder }))
-    return measure(
-      process.execPath,
-      ['--disable-warning=ExperimentalWarning', path.join(import.meta.dirname, 'driver.ts'), task],
-      {},
-    )
+    const what = input.database
+      ? { engine: 'postgres', config: input.database.config }
+      : { engine: 'files', config: { path: input.folder } }
+    await writeFile(task, JSON.stringify({ ...what, store: folder }))
+    // as the agent starts a job; an agent's cache of code is there from its first job on
+    const env = { NODE_COMPILE_CACHE: path.join(path.dirname(folder), 'code') }
+    return measure(process.execPath, [...JOB_FLAGS, path.join(import.meta.dirname, 'driver.ts'), task], env)
   },
 }
 
-const restic: Contestant = {
-  name: 'restic',
-  version: async () => (await runCommand('restic', ['version'])).split(' ').slice(0, 2).join(' '),
-  run: async (input, folder, live) => {
-    const env = environment(input, folder)
-    await runCommand('restic', ['--quiet', '--no-cache', '--repo', folder, 'init', '--repository-version', '2'], { env })
+/** `program`: its path. Two versions of it can take part. */
+const restic = (name: string, program: string): Contestant => ({
+  name,
+  version: async () => (await runCommand(program, ['version'])).split(' ').slice(0, 2).join(' '),
+  run: async (input, folder) => {
+    const env = { ...environment(input, folder), RESTIC: program }
+    await runCommand(program, ['--quiet', '--no-cache', '--repo', folder, 'init', '--repository-version', '2'], { env })
     const common = ['--quiet', '--no-cache', '--repo', folder, 'backup']
-    if (!live) return measure('restic', [...common, input.file], env)
-    return measure(
-      ...piped(input, live, 'restic --quiet --no-cache --repo "$REPO" backup --stdin --stdin-filename dump.sql'),
-      env,
-    )
+    if (!input.database) return measure(program, [...common, input.folder], env)
+    return measure(...piped('"$RESTIC" --quiet --no-cache --repo "$REPO" backup --stdin --stdin-filename dump.sql'), env)
   },
-}
+})
+
+const kopia = (program: string): Contestant => ({
+  name: 'kopia zstd',
+  version: async () => (await runCommand(program, ['--version'])).split(' ')[0] ?? '',
+  run: async (input, folder) => {
+    const env = { ...environment(input, folder), KOPIA: program }
+    await mkdir(folder)
+    await runCommand(program, ['repository', 'create', 'filesystem', '--path', folder], { env })
+    await runCommand(program, ['policy', 'set', '--global', '--compression', 'zstd'], { env })
+    if (!input.database) return measure(program, ['snapshot', 'create', '--no-progress', input.folder], env)
+    return measure(...piped('"$KOPIA" snapshot create --no-progress --stdin-file dump.sql /dump'), env)
+  },
+})
 
 const borg = (name: string, compression: string): Contestant => ({
   name,
   version: async () => (await runCommand('borg', ['--version'])).trim(),
-  run: async (input, folder, live) => {
+  run: async (input, folder) => {
     const env = environment(input, folder)
     await runCommand('borg', ['init', '--encryption', 'repokey-blake2', folder], { env })
-    if (!live) return measure('borg', ['create', '--compression', compression, `${folder}::a`, input.file], env)
-    return measure(...piped(input, live, `borg create --compression ${compression} "$REPO"::a -`), env)
+    if (!input.database) return measure('borg', ['create', '--compression', compression, `${folder}::a`, input.folder], env)
+    return measure(...piped(`borg create --compression ${compression} "$REPO"::a -`), env)
   },
 })
 
@@ -88,12 +101,22 @@ const borg = (name: string, compression: string): Contestant => ({
 const zstd: Contestant = {
   name: 'zstd -3 -T2 alone',
   version: async () => (await runCommand('zstd', ['--version'])).trim().replace(/^.*(v[\d.]+).*$/s, '$1'),
-  run: async (input, folder, live) => {
+  run: async (input, folder) => {
     await mkdir(folder)
     const env = environment(input, folder)
-    if (!live) return measure('zstd', ['-q', '-3', '-T2', input.file, '-o', path.join(folder, 'dump.zst')], env)
-    return measure(...piped(input, live, 'zstd -q -3 -T2 -o "$REPO"/dump.zst'), env)
+    if (!input.database) return measure('zstd', ['-q', '-3', '-T2', '-r', input.folder, '--output-dir-flat', folder], env)
+    return measure(...piped('zstd -q -3 -T2 -o "$REPO"/dump.zst'), env)
   },
 }
 
-export const CONTESTANTS: readonly Contestant[] = [holdfast, restic, borg('borg zstd,3', 'zstd,3'), borg('borg lz4', 'lz4'), zstd]
+/** The newest peers, built from their modules; Debian's are years old. */
+const RESTIC: GoProgram = { module: 'github.com/restic/restic', version: 'v0.18.1', package: './cmd/restic' }
+const KOPIA: GoProgram = { module: 'github.com/kopia/kopia', version: 'v0.22.3', package: '.' }
+
+/** This project and the peers that this machine has. `has` tells whether a program is on PATH. */
+export async function contestants(has: (program: string) => boolean): Promise<Contestant[]> {
+  const built = has('go') ? [restic('restic', await goModule(RESTIC)), kopia(await goModule(KOPIA))] : []
+  const debians = has('restic') && built.length === 0 ? [restic('restic', 'restic')] : []
+  const borgs = has('borg') ? [borg('borg zstd,3', 'zstd,3'), borg('borg lz4', 'lz4')] : []
+  return [holdfast, ...built, ...debians, ...borgs, ...(has('zstd') ? [zstd] : [])]
+}

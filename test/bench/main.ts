@@ -1,4 +1,4 @@
-import { mkdir, rm, stat } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import { cpus } from 'node:os'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
@@ -6,21 +6,27 @@ import { runCommand } from '../harness/commands.ts'
 import { apt, onPath } from '../harness/debian.ts'
 import { throwAwayFolder } from '../harness/folders.ts'
 import { type PostgresServer, startPostgres } from '../harness/postgres.ts'
-import { CONTESTANTS, type Contestant, type Database, type Input } from './contestants.ts'
-import { fillTable, writeDump } from './dump-file.ts'
+import { type Contestant, contestants, type Database, holdfast, type Input } from './contestants.ts'
+import { fillTable, writeDump, writeSmallFiles } from './corpora.ts'
 import { type Measured, storedBytes } from './measure.ts'
 
-// npm run bench: this project beside restic and borg, with one dump file and with one live database, each in one interleaved run.
-// Not part of npm test. As root on Debian it installs the peers; elsewhere those on PATH take part.
+// npm run bench: this project beside restic, kopia and borg, each input in one interleaved run: a dump file, many small files, a live database.
+// Not part of npm test. As root on Debian it installs borg and zstd, with Go it builds the newest restic and kopia; elsewhere those on PATH take part.
 
 const { values } = parseArgs({
   options: {
     mb: { type: 'string', default: '1000' },
-    rounds: { type: 'string', default: '3' },
+    files: { type: 'string', default: '20000' },
+    rounds: { type: 'string', default: '5' },
     seed: { type: 'string', default: '1' },
+    // shows that it runs; the figures say nothing
+    quick: { type: 'boolean', default: false },
+    // only inputs whose name holds this
+    only: { type: 'string', default: '' },
   },
 })
-const [mb, rounds, seed] = [Number(values.mb), Number(values.rounds), Number(values.seed)]
+const [mb, files, rounds] = values.quick ? [20, 200, 1] : [Number(values.mb), Number(values.files), Number(values.rounds)]
+const seed = Number(values.seed)
 
 interface Result extends Measured {
   readonly stored: number
@@ -28,23 +34,27 @@ interface Result extends Measured {
 
 if (process.getuid?.() === 0 && onPath('apt-get') !== null) {
   process.env.HOLDFAST_TEST_REQUIRE = 'all'
-  await apt(['restic', 'borgbackup', 'zstd'])
+  await apt(['borgbackup', 'zstd'])
 }
-const present = CONTESTANTS.filter(({ name }) => name === 'holdfast' || onPath(name.split(' ')[0] ?? '') !== null)
+const present = await contestants((program) => onPath(program) !== null)
 console.log(`${cpus().length} processors, ${cpus()[0]?.model.trim()}; ${rounds} rounds, seed ${seed}`)
 for (const { name, version } of present) console.log(`  ${name.padEnd(20)} ${await version()}`)
 
 await using folder = await throwAwayFolder()
-await compareFile()
-await compareDatabase()
+const INPUTS: Readonly<Record<string, () => Promise<void>>> = {
+  file: () => compareFolder('one dump file', (to) => writeDump(path.join(to, 'dump.sql'), mb * 1e6, seed)),
+  small: () => compareFolder(`${files} small files`, (to) => writeSmallFiles(to, files, seed)),
+  live: compareDatabase,
+}
+for (const [name, run] of Object.entries(INPUTS)) if (name.includes(values.only)) await run()
 
-async function compareFile(): Promise<void> {
-  await mkdir(path.join(folder.path, 'source'))
-  const file = path.join(folder.path, 'source', 'dump.sql')
-  await writeDump(file, mb * 1e6, seed)
-  const { size } = await stat(file)
-  await compare(`one dump file of ${megabytes(size)} MB`, size, { file, database: null }, false)
-  await rm(file)
+async function compareFolder(title: string, write: (folder: string) => Promise<void>): Promise<void> {
+  const source = path.join(folder.path, 'source')
+  await mkdir(source)
+  await write(source)
+  const size = await storedBytes(source)
+  await compare(`${title}, ${megabytes(size)} MB`, size, { folder: source, database: null })
+  await rm(source, { recursive: true })
 }
 
 async function compareDatabase(): Promise<void> {
@@ -59,7 +69,7 @@ async function compareDatabase(): Promise<void> {
       env: { ...database.env, PG_DUMP: database.pgDump },
     })
     const size = Number(counted)
-    await compare(`a live database, ${megabytes(size)} MB as pg_dump writes it`, size, { file: '', database }, true)
+    await compare(`a live database, ${megabytes(size)} MB as pg_dump writes it`, size, { folder: '', database })
   } finally {
     await server.stop()
   }
@@ -75,26 +85,27 @@ function databaseOf(server: PostgresServer): Database {
 }
 
 /** Every contestant once a round, each round beginning with another: what slows the machine down then hits all. */
-async function compare(title: string, size: number, input: Input, live: boolean): Promise<void> {
+async function compare(title: string, size: number, input: Input): Promise<void> {
   const results = new Map<Contestant, Result[]>(present.map((contestant) => [contestant, []]))
   for (let round = 0; round < rounds; round += 1) {
     const order = [...present.slice(round % present.length), ...present.slice(0, round % present.length)]
     for (const contestant of order) {
       const repository = path.join(folder.path, `repository-${round}`)
       await runCommand('sync', [])
-      const measured = await contestant.run(input, repository, live)
+      const measured = await contestant.run(input, repository)
       results.get(contestant)?.push({ ...measured, stored: await storedBytes(repository) })
       for (const left of [repository, `${repository}.base`, `${repository}.json`])
         await rm(left, { recursive: true, force: true })
     }
   }
   console.log(`\n${title}`)
-  console.log(row('', ['MB/s', 'CPU s/GB', 'peak MB', 'stored MB', 'ratio']))
-  for (const [{ name }, all] of results) console.log(row(name, columns(all, size)))
+  console.log(row('', ['MB/s', 'holdfast is', 'CPU s/GB', 'peak MB', 'stored MB', 'ratio']))
+  const own = results.get(holdfast) ?? []
+  for (const [{ name }, all] of results) console.log(row(name, columns(all, own, size)))
 }
 
-function columns(all: readonly Result[], size: number): string[] {
-  const of = (figure: (result: Result) => number, digits: number) => {
+function columns(all: readonly Result[], own: readonly Result[], size: number): string[] {
+  const of = (figure: (result: Result, round: number) => number, digits: number) => {
     const sorted = all.map(figure).sort((a, b) => a - b)
     const [least, middle, most] = [sorted[0] ?? 0, sorted[Math.floor(sorted.length / 2)] ?? 0, sorted.at(-1) ?? 0]
     const range = sorted.length > 1 ? ` (${least.toFixed(digits)}-${most.toFixed(digits)})` : ''
@@ -103,6 +114,8 @@ function columns(all: readonly Result[], size: number): string[] {
   const stored = all[0]?.stored ?? 0
   return [
     of((result) => size / 1e6 / result.seconds, 0),
+    // of the same round: what slows the machine down then slows both
+    `${of((result, round) => result.seconds / (own[round]?.seconds ?? Number.NaN), 2)}x`,
     of((result) => result.cpuSeconds / (size / 1e9), 1),
     of((result) => result.peakBytes / 1e6, 0),
     megabytes(stored),
@@ -111,7 +124,7 @@ function columns(all: readonly Result[], size: number): string[] {
 }
 
 function row(name: string, cells: readonly string[]): string {
-  return `  ${name.padEnd(20)}${cells.map((cell) => cell.padStart(18)).join('')}`
+  return `  ${name.padEnd(20)}${cells.map((cell) => cell.padStart(20)).join('')}`
 }
 
 function megabytes(bytes: number): string {

@@ -1,5 +1,6 @@
-import { createCipheriv } from 'node:crypto'
-import { type FileHandle, open } from 'node:fs/promises'
+import { type Cipheriv, createCipheriv } from 'node:crypto'
+import { type FileHandle, mkdir, open, writeFile } from 'node:fs/promises'
+import path from 'node:path'
 
 const CITIES = ['Berlin', 'Lisbon', 'Osaka', 'Accra', 'Lima', 'Oslo', 'Tunis', 'Quito', 'Riga', 'Hanoi']
 const WORDS =
@@ -60,4 +61,28 @@ export function fillTable(rows: number): string {
       from (select id, abs(hashint8(id)::bigint) as h from generate_series(1, ${rows}) as id) as ids;
     alter table orders add primary key (id);
     create index on orders (customer)`
+}
+
+const IN_A_FOLDER = 200
+
+/** Files of 100 bytes to 60 KB, most of them small, a third of them noise and the rest text; the same for the same seed. */
+export async function writeSmallFiles(folder: string, count: number, seed: number): Promise<void> {
+  const key = Buffer.alloc(16)
+  key.writeUInt32LE(seed, 4)
+  const noise = createCipheriv('aes-128-ctr', key, Buffer.alloc(16))
+  for (let n = 0; n < count; n++) {
+    const below = path.join(folder, String(Math.floor(n / IN_A_FOLDER)))
+    if (n % IN_A_FOLDER === 0) await mkdir(below)
+    const draw = noise.update(Buffer.alloc(32))
+    // the square makes small ones frequent
+    const size = 100 + Math.floor((draw.readUInt16LE(24) / 65_536) ** 2 * 60_000)
+    await writeFile(path.join(below, `${n}`), n % 3 === 0 ? noise.update(Buffer.alloc(size)) : textOf(size, n, noise))
+  }
+}
+
+function textOf(size: number, id: number, noise: Cipheriv): Buffer {
+  const rows: string[] = []
+  for (let length = 0; length < size; length += rows.at(-1)?.length ?? 0)
+    rows.push(rowOf(id + rows.length, noise.update(Buffer.alloc(32))))
+  return Buffer.from(rows.join('')).subarray(0, size)
 }
