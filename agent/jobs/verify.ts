@@ -1,6 +1,7 @@
 import { isHoldfastError } from '../../shared/errors.ts'
 import type { TestRestoreWork, VerifyWork } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
-import { verifyStored } from '../../shared/repository/verify.ts'
+import type { ReaderOptions } from '../../shared/repository/repository.ts'
+import { verifyManifests, verifyStored } from '../../shared/repository/verify.ts'
 import type { TestRestoreDetail, VerifyDetail } from '../../shared/results.ts'
 import { engineFor } from '../engines/registry.ts'
 import { requireRef } from './backup.ts'
@@ -20,7 +21,12 @@ export async function runVerify(job: JobContext, work: VerifyWork): Promise<Veri
     errors.add({ code, message, key: typeof context?.key === 'string' ? context.key : undefined })
     return null
   })
-  const checked = options ? await verifyStored(options, (error) => errors.add(error)) : { bytes: 0, objects: 0 }
+  const checked = { bytes: 0, objects: 0 }
+  for (const check of options ? [verifyManifests, verifyStored] : []) {
+    const { bytes, objects } = await check(options as ReaderOptions, (error) => errors.add(error))
+    checked.bytes += bytes
+    checked.objects += objects
+  }
   return { valid: errors.count === 0, bytes_checked: checked.bytes, objects_checked: checked.objects, errors: errors.listed }
 }
 

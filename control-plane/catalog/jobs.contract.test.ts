@@ -7,7 +7,7 @@ import { takeOverCommits } from './claim-jobs.ts'
 import { connectHost } from './fleet-fixture.ts'
 import { listEvents } from './job-events.ts'
 import { confirmEnd, finishAttempt, forceEnd, recordAccepted, recordLog, recordProgress, renewLeases } from './job-reports.ts'
-import { createJob, getJob, listJobs, type NewJob, requestCancel, requireCurrentAttempt } from './jobs.ts'
+import { cancelsFor, createJob, getJob, listJobs, type NewJob, requestCancel, requireCurrentAttempt } from './jobs.ts'
 import { jobFixture } from './jobs-fixture.ts'
 import { insertOccurrence, listOccurrences } from './occurrences.ts'
 import { putPolicy } from './policies.ts'
@@ -270,6 +270,19 @@ describe.each(catalogs)('jobs, $kind', ({ open }) => {
     await clock.advance(11_000)
     await renewLeases(db, session, later(60_000))
     expect(only(await expire(host))).toMatchObject({ state: 'failed', errorCode: 'deadline_exceeded' })
+  })
+
+  test('an instance takes cancels only for the agents whose stream it holds', async () => {
+    const { db } = under.catalog
+    const [host, other] = [await newHost(), await newHost()]
+    for (const one of [host, other]) {
+      await createJob(db, backupJob(one), now())
+      const { job } = only(await claim(one))
+      await requestCancel(db, job.id, 'enough', now())
+    }
+    const taken = await cancelsFor(db, [host.agentId])
+    expect(taken.map((job) => job.agentId)).toEqual([host.agentId])
+    expect(await cancelsFor(db, [])).toEqual([])
   })
 
   test('a cancel ends a queued job at once and an active one when its agent has stopped it', async () => {

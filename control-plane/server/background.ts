@@ -10,12 +10,15 @@ import { runDueSchedules } from '../usecases/run-schedules.ts'
  * must happen once is decided in the catalog.
  */
 export function startBackground(cp: ControlPlane, graceSeconds: number, publishFleet: () => Promise<void>): Scheduler {
-  const tasks: PeriodicTask[] = [
+  return startScheduler(backgroundTasks(cp, graceSeconds, publishFleet), cp.log)
+}
+
+export function backgroundTasks(cp: ControlPlane, graceSeconds: number, publishFleet: () => Promise<void>): PeriodicTask[] {
+  return [
     { name: 'schedules', when: '*/10 * * * * *', run: () => runDueSchedules(cp, cp.clock.now()) },
     { name: 'retention', when: '0 20 * * * *', run: () => applyRetention(cp, 'control-plane', cp.clock.now()) },
     { name: 'removal', when: '30 */5 * * * *', run: () => destroyBackups(cp, cp.clock.now(), graceSeconds) },
     { name: 'sealed keys', when: '0 40 * * * *', run: publishFleet },
     { name: 'audit head', when: '0 0 * * * *', run: () => publishAuditHead(cp) },
   ]
-  return startScheduler(tasks, cp.log)
 }

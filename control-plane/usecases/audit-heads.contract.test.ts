@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { eq, gt, sql } from 'drizzle-orm'
 import pino from 'pino'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { FakeClock } from '../../shared/fake-clock.ts'
 import { openTarget } from '../../shared/storage/registry.ts'
 import type { StorageTarget } from '../../shared/storage/target.ts'
@@ -62,6 +62,16 @@ describe.each(await catalogsUnderTest())('signed heads of the audit trail, $kind
     await store.put('_audit/000000000000099-0000000000000000.json', Buffer.from(JSON.stringify(forged)))
     await store.put('_audit/000000000000098-0000000000000000.json', Buffer.from('not JSON'))
     expect(await checkAudit()).toMatchObject({ valid: true, entries: 4 })
+  })
+
+  test('a head is locked for thirty days where the service can, and the same one is one object', async () => {
+    const put = vi.spyOn(store, 'put')
+    await record('four')
+    await publishAuditHead(deps())
+    await publishAuditHead(deps())
+    expect(put).toHaveBeenCalledOnce()
+    const lockUntil = new Date(clock.now().getTime() + 30 * 86_400_000)
+    expect(put.mock.calls[0]?.[2]).toEqual({ lockUntil })
   })
 
   test('a trail that was cut off together with its head is found by the object in the bucket', async () => {

@@ -13,19 +13,22 @@ const MAX_HEADS = 9000
 
 /** With a part of the hash, which nobody can know before: an object put there in advance would keep the true head out. */
 const headKey = (head: SignedHead): string => `${FOLDER}${String(head.sequence).padStart(15, '0')}-${head.hash.slice(0, 16)}.json`
+/** Each head speaks for all entries before it, so the newest ones are enough. */
+const LOCK_MS = 30 * 86_400_000
 /** Far more than a head has. */
 const MAX_HEAD_BYTES = 4096
 
 /**
  * Puts the trail's signed head and length into the bucket: whoever truncates or rewrites the catalog's trail afterwards is found out. The
- * same head twice is one object.
+ * same head twice is one object. It is locked where the service can.
  */
 export async function publishAuditHead(cp: Heads): Promise<void> {
   const head = await signedHead(cp.catalog.db, { fleetId: cp.fleet.id, signer: cp.fleet.signer, at: cp.clock.now() })
   if (head.sequence === 0) return
   const target = await cp.target(cp.settings.defaultTarget)
   if (await target.head(headKey(head))) return
-  await target.put(headKey(head), Buffer.from(`${JSON.stringify(head)}\n`))
+  const lockUntil = new Date(cp.clock.now().getTime() + LOCK_MS)
+  await target.put(headKey(head), Buffer.from(`${JSON.stringify(head)}\n`), { lockUntil })
 }
 
 /** The heads in the bucket that the fleet's key signed. What else lies there is not believed, and not an error of the trail. */

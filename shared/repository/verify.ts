@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto'
 import { isHoldfastError } from '../errors.ts'
-import { contentsName, objectKey } from '../manifest/layout.ts'
+import { canonicalBytes } from '../manifest/canonical.ts'
+import { contentsName, manifestKey, objectKey } from '../manifest/layout.ts'
 import type { ObjectFact } from '../manifest/manifest.ts'
 import { fetchObject, type OpenPack, type Origin, originOf } from './block-source.ts'
 import { attemptOfPack, damaged, LIMITS, PACK_NAME, sha256 } from './format.ts'
@@ -40,6 +41,27 @@ export async function verifyStored(options: ReaderOptions, onError: OnError): Pr
       totals.objects++
       totals.bytes += bytes ?? 0
     }
+  }
+  return totals
+}
+
+/**
+ * The manifests in the store, of the backup and of what it leans on, are those that were committed: whoever has the store alone finds
+ * and believes a backup by these.
+ */
+export async function verifyManifests(options: ReaderOptions, onError: OnError): Promise<{ bytes: number; objects: number }> {
+  const { objects, signal } = options
+  const totals = { bytes: 0, objects: 0 }
+  const leaned = options.manifest.facts.leans_on.flatMap(({ id }) => options.leansOn.get(id) ?? [])
+  for (const manifest of [options.manifest, ...leaned]) {
+    const key = manifestKey(manifest.facts)
+    const bytes = await caught(key, onError, async () => {
+      const stored = await objects.get(key, null, signal)
+      if (stored.equals(canonicalBytes(manifest))) return stored.length
+      throw damaged(key, 'it is not the manifest that was committed')
+    })
+    totals.objects++
+    totals.bytes += bytes ?? 0
   }
   return totals
 }

@@ -21,8 +21,15 @@ export interface StorageTarget {
   signPut(key: string, object: { size: number; sha256: Buffer }): Promise<SignedAddress>
   /** An address for one GET, the whole object or ranges of it as the caller's Range header says. */
   signGet(key: string): Promise<SignedAddress>
-  /** With `sha256` a body that does not match it is refused (`object_damaged`). `overwrite` is for `holdfast.json` and its like alone. */
-  put(key: string, body: Buffer, options?: { sha256?: Buffer; overwrite?: boolean; signal?: AbortSignal }): Promise<void>
+  /**
+   * With `sha256` a body that does not match it is refused (`object_damaged`). `overwrite` is for `holdfast.json` and its like alone.
+   * `lockUntil`: nobody can remove or change it before then, where the facts say `objectLock`.
+   */
+  put(
+    key: string,
+    body: Buffer,
+    options?: { sha256?: Buffer; overwrite?: boolean; lockUntil?: Date; signal?: AbortSignal },
+  ): Promise<void>
   /**
    * The whole object (at most MAX_OBJECT_BYTES, else `too_large`) or exactly the range asked for; one that is not all there throws
    * `object_damaged`. `length` is at least 1; without it up to the end.

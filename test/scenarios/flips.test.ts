@@ -12,7 +12,7 @@ import { objectKey } from '../../shared/manifest/layout.ts'
 import { verifyManifest } from '../../shared/manifest/verify.ts'
 import { openDataKeys } from '../../shared/repository/keys.ts'
 import type { ObjectError, ReaderOptions } from '../../shared/repository/repository.ts'
-import { verifyStored } from '../../shared/repository/verify.ts'
+import { verifyManifests, verifyStored } from '../../shared/repository/verify.ts'
 import type { VerifyDetail } from '../../shared/results.ts'
 import type { Secret } from '../../shared/secret.ts'
 import { openStore } from '../../shared/storage/registry.ts'
@@ -31,6 +31,8 @@ let store: StorageTarget
 let readable: ReaderOptions
 /** Every object that `next` needs, by key. */
 const needed = new Map<string, Buffer>()
+/** Of `next` and of what it leans on. */
+const manifests = new Map<string, Buffer>()
 
 beforeAll(async () => {
   holdfast = await TestHoldfast.start()
@@ -68,6 +70,10 @@ const manifestOf = async (backup: BackupView) =>
 async function readAll(): Promise<void> {
   const [manifest, base] = [await manifestOf(next), await manifestOf(full)]
   const keys = new Map<string, Secret<Buffer>>()
+  for (const backup of [next, full]) {
+    const key = keyOf(backup, 'manifest.json')
+    manifests.set(key, await readFile(fileOf(key)))
+  }
   for (const { facts } of [manifest, base]) {
     for (const { name } of facts.objects) {
       // what is leaned on is its packs and the keys that open them
@@ -81,18 +87,20 @@ async function readAll(): Promise<void> {
     manifest,
     leansOn: new Map([[full.id, base]]),
     keys: (id, attempt) => keys.get(`${id} ${attempt}`),
-    objects: { get: async (key, range) => part(changed?.key === key ? changed.bytes : (needed.get(key) as Buffer), range) },
+    objects: { get: async (key, range) => part(stored(key), range) },
     signal: new AbortController().signal,
   }
 }
 
 let changed: { key: string; bytes: Buffer } | null = null
+const stored = (key: string): Buffer =>
+  changed?.key === key ? changed.bytes : ((needed.get(key) ?? manifests.get(key)) as Buffer)
 const part = (bytes: Buffer, range: { offset: number; length: number } | null): Buffer =>
   range ? bytes.subarray(range.offset, range.offset + range.length) : bytes
 
 async function verify(): Promise<ObjectError[]> {
   const errors: ObjectError[] = []
-  await verifyStored(readable, (error) => errors.push(error))
+  for (const check of [verifyManifests, verifyStored]) await check(readable, (error) => errors.push(error))
   return errors
 }
 
@@ -117,7 +125,7 @@ describe('a bit flipped in every header and trailer byte and at 200 seeded place
       expect.arrayContaining(['contents', 'index', 'keys', 'packs']),
     )
     let flips = 0
-    for (const [key, bytes] of needed) {
+    for (const [key, bytes] of [...needed, ...manifests]) {
       for (const at of places(key, bytes.length)) {
         changed = { key, bytes: flipped(bytes, at) }
         expect(await verify(), `${key} at ${at}`).toEqual([expect.objectContaining({ code: 'object_damaged', key })])
@@ -125,11 +133,11 @@ describe('a bit flipped in every header and trailer byte and at 200 seeded place
       }
     }
     changed = null
-    expect(flips).toBeGreaterThan(needed.size * 200)
+    expect(flips).toBeGreaterThan((needed.size + manifests.size) * 200)
   }, 300_000)
 
   it('is found by the verify job of an agent, object by object, and by none after it was mended', async () => {
-    for (const [key, bytes] of needed) {
+    for (const [key, bytes] of [...needed, ...manifests]) {
       await writeFile(fileOf(key), flipped(bytes, bytes.length - 1))
       const detail = (await holdfast.operator.verify(next.id)).detail as unknown as VerifyDetail
       expect(detail.valid, key).toBe(false)

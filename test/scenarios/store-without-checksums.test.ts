@@ -37,6 +37,10 @@ function forgetful(on: FaultBench, more: (request: SeenRequest) => Fault | undef
   }
 }
 
+it('objects are served by the control plane only where a target is a local folder', () => {
+  expect(use().holdfast.server.ports.objects).toBeNull()
+})
+
 describe('a service that keeps no SHA-256', () => {
   it('takes a backup, also when the reply to a put is lost, and gives it back', async () => {
     const on = use()

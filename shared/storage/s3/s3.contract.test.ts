@@ -71,3 +71,28 @@ test('remove takes every version and every delete marker of the key, and of no o
   expect((await target.probe()).versioned).toBe(true)
   expect(await versions()).toEqual(['keys/10'])
 })
+
+test('what is locked stays until its time, whoever removes it, where the bucket has locks; elsewhere it is stored without', async (context) => {
+  const server = await s3Server()
+  if (!server) return context.skip('the service cannot be had on this machine')
+  context.onTestFinished(() => server.stop())
+  const lockUntil = new Date(systemClock.now().getTime() + 3_600_000)
+  for (const objectLock of [true, false]) {
+    const bucket = await server.makeBucket({ objectLock })
+    const target = await openTarget(
+      { kind: 's3', bucket, region: server.region, endpoint: server.endpoint, force_path_style: true },
+      { credentials: server.credentials },
+    )
+    context.onTestFinished(() => target.close())
+    expect((await target.probe()).objectLock).toBe(objectLock)
+    const body = Buffer.from('a head')
+    await target.put('_audit/locked', body, { lockUntil })
+    await target.put('_audit/open', body)
+    const removed = target.remove('_audit/locked')
+    if (objectLock) await expect(removed).rejects.toMatchObject({ code: expect.stringMatching(/^target_/) })
+    else await removed
+    await target.remove('_audit/open')
+    expect(await target.head('_audit/open')).toBeNull()
+    if (objectLock) expect(await target.get('_audit/locked')).toEqual(body)
+  }
+})

@@ -83,12 +83,14 @@ class S3Target implements StorageTarget {
   async put(
     key: string,
     body: Buffer,
-    options: { sha256?: Buffer; overwrite?: boolean; signal?: AbortSignal } = {},
+    options: { sha256?: Buffer; overwrite?: boolean; lockUntil?: Date; signal?: AbortSignal } = {},
   ): Promise<void> {
     const { overwrite = false, signal } = options
+    // a bucket without locks refuses the whole put
+    const lockUntil = this.#facts.objectLock ? options.lockUntil : undefined
     signal?.throwIfAborted()
     const sha256 = requireBody(requireKey(key), body, options.sha256)
-    await putObject(this.#place, key, body, { sha256, overwrite, signal })
+    await putObject(this.#place, key, body, { sha256, overwrite, lockUntil, signal })
   }
 
   async get(key: string, options: { offset?: number; length?: number; signal?: AbortSignal } = {}): Promise<Buffer> {

@@ -26,6 +26,7 @@ export function putInput(
 export interface Put {
   readonly sha256: Buffer
   readonly overwrite: boolean
+  readonly lockUntil: Date | undefined
   readonly signal: AbortSignal | undefined
 }
 
@@ -40,7 +41,12 @@ export async function putObject(place: S3Place, key: string, body: Buffer, put: 
   const wanted = { size: body.length, sha256: put.sha256 }
   for (let attempt = 1; ; attempt++) {
     try {
-      const command = new PutObjectCommand({ ...putInput(place, key, wanted, put.overwrite), Body: body })
+      const command = new PutObjectCommand({
+        ...putInput(place, key, wanted, put.overwrite),
+        // not GOVERNANCE, which whoever has enough rights may lift
+        ...(put.lockUntil ? { ObjectLockMode: 'COMPLIANCE', ObjectLockRetainUntilDate: put.lockUntil } : {}),
+        Body: body,
+      })
       await place.client.send(command, { abortSignal: put.signal })
       return
     } catch (error) {

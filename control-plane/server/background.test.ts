@@ -1,0 +1,15 @@
+import { expect, test, vi } from 'vitest'
+import type { ControlPlane } from '../usecases/control-plane.ts'
+import { backgroundTasks } from './background.ts'
+
+const published = vi.hoisted(() => vi.fn(async () => undefined))
+vi.mock('../usecases/audit-heads.ts', () => ({ publishAuditHead: published }))
+
+test('the audit head is published hourly', async () => {
+  const cp = {} as ControlPlane
+  const task = backgroundTasks(cp, 0, async () => undefined).find(({ name }) => name === 'audit head')
+  // second and minute are numbers, everything after them is every
+  expect(task?.when).toMatch(/^\d+ \d+ \* \* \* \*$/)
+  await task?.run()
+  expect(published).toHaveBeenCalledWith(cp)
+})
