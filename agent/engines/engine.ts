@@ -72,6 +72,11 @@ export interface Place<Config> {
   readonly config: Config
   /** Name of the database, folder or file beside the source's own; null: the source itself. */
   readonly targetName: string | null
+  /**
+   * A restore has made it: all that it holds is counted. What the source's configuration leaves out of backups may have changed since, or
+   * be that of another source by way of which it was restored.
+   */
+  readonly restored?: boolean
 }
 
 export interface RestorePlan<Config> extends Place<Config> {

@@ -105,7 +105,7 @@ async function requireSame(
   expected: Parameters<Engine['check']>[1],
 ): Promise<void> {
   job.report({ phase: 'check' })
-  const findings = await engine.check({ config: plan.config, targetName: plan.targetName }, expected, job.run)
+  const findings = await engine.check({ config: plan.config, targetName: plan.targetName, restored: true }, expected, job.run)
   for (const finding of findings) job.finding(finding)
   const wrong = findings.find((finding) => finding.severity === 'error')
   if (wrong) {

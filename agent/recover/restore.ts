@@ -45,7 +45,7 @@ export async function restoreRecovered(
   const plan: RestorePlan<unknown> = { ...place, action: 'restore', parts, mapping: {}, overwrite }
   await engine.restore(plan, reader, run)
   // a part of a backup has other counts than the whole
-  return parts.length > 0 ? [] : await engine.check(place, reader.fingerprint, run)
+  return parts.length > 0 ? [] : await engine.check({ ...place, restored: true }, reader.fingerprint, run)
 }
 
 const IN_A_FOLDER: readonly string[] = ['files', 'sqlite']

@@ -8,13 +8,14 @@ import { Report } from './report.ts'
 import { Parts } from './select.ts'
 import { Tally } from './tally.ts'
 
-/** Counts a tree by the patterns of its source, without reading a file. */
+/** Counts a tree without reading a file: by the patterns of its source, or all of what was restored. */
 export async function count(place: Place<FilesConfig>, run: Run): Promise<Fingerprint> {
   const { path } = locate(place)
   const tree = openTree(path)
   const [report, tally] = [new Report(run), new Tally()]
   try {
-    const scan = { tree, config: place.config, parts: new Parts([]), report, tally, run }
+    const config = place.restored ? { ...place.config, include: [], exclude: [] } : place.config
+    const scan = { tree, config, parts: new Parts([]), report, tally, run }
     for await (const entry of treeEntries(scan)) if (entry.path.length > 0) run.signal.throwIfAborted()
   } catch (error) {
     throw fileError(error, path)

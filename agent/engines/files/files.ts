@@ -35,7 +35,7 @@ export const filesEngine: Engine<FilesConfig> = {
   async sandbox(config) {
     const name = `.holdfast-test-${randomBase32(10)}`
     const root = config.restore_roots[0]
-    const place = { config, targetName: root ? path.join(root, name) : name }
+    const place = { config, targetName: root ? path.join(root, name) : name, restored: true }
     const made = locate(place).path
     const dispose = () =>
       removeTree(Buffer.from(made)).catch((error: unknown) => {

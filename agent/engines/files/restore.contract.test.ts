@@ -226,6 +226,19 @@ describe('what a killed restore left', () => {
   })
 })
 
+test('what was restored is counted as a whole, whatever the source by way of which it was restored leaves out', async () => {
+  fs.writeFileSync(shop.at('kept'), 'x')
+  fs.writeFileSync(shop.at('a.log'), 'y')
+  const { source, fingerprint } = await shop.take()
+  await shop.restore(source, 'copy')
+  const config = shop.config({ exclude: ['*.log'] })
+  const place = { config, targetName: 'copy' }
+  await withRun(async (run) => {
+    expect(await filesEngine.check({ ...place, restored: true }, fingerprint, run)).toEqual([])
+    expect((await filesEngine.check(place, fingerprint, run)).map(({ code }) => code)).toContain('count_mismatch')
+  })
+})
+
 test('restore_roots allow absolute targets within them, links counted, and nothing else', async () => {
   const roots = shop.beside('roots')
   fs.mkdirSync(roots)

@@ -77,12 +77,17 @@ for (const major of majorsUnderTest()) {
       expect(findings.map(({ code }) => code)).toEqual(['constraints_left_out'])
       expect(await server.sql('partly', 'select count(*)::int as n from app.items')).toEqual([{ n: 0 }])
       expect(await tableNames(server, 'partly')).toEqual(await tableNames(server, 'odd'))
+      // by way of a source that leaves out nothing, or something else
+      for (const via of [config, configOf(server, 'odd', { include: ['app.lines'] })]) {
+        const place = { config: via, targetName: 'partly', restored: true }
+        expect(await withRun((run) => engine.check(place, partly.fingerprint, run))).toEqual([])
+      }
     })
 
     test('a backup of chosen parts stands the check of a test restore', async () => {
       const partly = await backUp(config, { parts: ['app.measures_26_a', 'app.lines'] })
       await restoreTo(config, 'chosen', partly.source)
-      const place = { config, targetName: 'chosen' }
+      const place = { config, targetName: 'chosen', restored: true }
       expect(await withRun((run) => engine.check(place, partly.fingerprint, run))).toEqual([])
       await server.sql('chosen', 'create table more as select 1 as i')
       const findings = await withRun((run) => engine.check(place, partly.fingerprint, run))

@@ -21,7 +21,7 @@ export async function openSandbox(config: PostgresConfig, run: Run): Promise<San
   await claim(holder, sandboxClaim(targetName))
   let disposed: Promise<void> | undefined
   return {
-    place: { config, targetName },
+    place: { config, targetName, restored: true },
     dispose: () => {
       disposed ??= (async () => {
         // a session of its own: the holder may have been lost in a long test

@@ -32,7 +32,7 @@ export const sqliteEngine: Engine<SqliteConfig> = {
   count,
   check,
   async sandbox(config) {
-    const place = { config, targetName: `.holdfast-test-${randomBase32(10)}` }
+    const place = { config, targetName: `.holdfast-test-${randomBase32(10)}`, restored: true }
     const made = locate(place)
     const dispose = async () => {
       try {

@@ -27,6 +27,23 @@ export function checkRules<Config>(bench: Bench<Config>): void {
     expect([await store.state(sourcePlace(store)), await store.places()]).toEqual(before)
   })
 
+  test.runIf(engine.abilities.parts !== null)(
+    'a test restore of a backup of chosen parts agrees, and what is lost is found',
+    async () => {
+      const store = await bench.make()
+      const parts = store.parts ?? []
+      const { source, fingerprint } = await take(bench, store, { parts })
+      const whole = (await take(bench, store)).fingerprint
+      await withRun(async (run) => {
+        const sandbox = await engine.sandbox(store.config, run)
+        await engine.restore({ ...restorePlan(store.config, null), ...sandbox.place }, source, run)
+        expect(await engine.check(sandbox.place, fingerprint, run)).toEqual([])
+        expect((await engine.check(sandbox.place, whole, run)).length).toBeGreaterThan(0)
+        await sandbox.dispose()
+      })
+    },
+  )
+
   test('what was lost since the backup is found', async () => {
     const store = await bench.make()
     const { fingerprint } = await take(bench, store)
