@@ -303,6 +303,16 @@ describe('jobs and the rest of the fleet', () => {
     expect(await run(url, ['agents', 'list'])).toEqual(alone)
   })
 
+  test('agents says why one may not connect', async () => {
+    const agent = {
+      ...{ id: 'a1', name: 'db1', state_reason: 'generation 2 was renewed again with another key', connected: false },
+      ...{ version: null, os: null, arch: null, labels: {}, clock_offset_seconds: null, sources: [], certificate: null },
+      ...{ created_at: '2026-11-21T02:00:00.000Z', last_seen_at: null },
+    }
+    await serve({ listAgents: async () => ({ items: [{ ...agent, state: 'suspended' as const }], next_cursor: null }) })
+    expect((await run(url, ['agents'])).out).toMatch(/db1 .*suspended: generation 2 was renewed again with another key/)
+  })
+
   test('a recovery identity is made here: the control plane sees its public part only', async () => {
     await serve()
     const answer = await run(url, ['keys', 'new-recovery'])

@@ -60,7 +60,7 @@ async function list(cli: Cli, options: { all?: boolean }): Promise<ExitStatus> {
       ['AGENT', 'STATE', 'VERSION', 'LAST SEEN', 'SOURCES', 'CERTIFICATE UNTIL'],
       agents.map((agent) => [
         agent.name,
-        agent.state === 'active' ? (agent.connected ? 'connected' : 'away') : agent.state,
+        standing(agent),
         agent.version ?? '-',
         timeText(agent.last_seen_at),
         agent.sources.join(' '),
@@ -69,6 +69,11 @@ async function list(cli: Cli, options: { all?: boolean }): Promise<ExitStatus> {
       'no agents; invite one with "holdfast agents invite NAME"',
     ),
   )
+}
+
+const standing = ({ state, state_reason: reason, connected }: AgentView): string => {
+  if (state === 'active') return connected ? 'connected' : 'away'
+  return reason ? `${state}: ${reason}` : state
 }
 
 async function invite(
