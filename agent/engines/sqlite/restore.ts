@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { chmod, chown, link, open, readdir, rename, rm } from 'node:fs/promises'
+import { type FileHandle, link, lstat, open, readdir, rename, rm } from 'node:fs/promises'
 import path from 'node:path'
 import type { ArtifactInfo, BackupSource } from '../../../shared/artifacts.ts'
 import { HoldfastError } from '../../../shared/errors.ts'
@@ -25,11 +25,16 @@ export async function restore(plan: RestorePlan<SqliteConfig>, source: BackupSou
     for (const name of await readdir(target.folder))
       if (name.startsWith(prefix)) await rm(path.join(target.folder, name), { force: true })
     const staged = path.join(target.folder, prefix + randomBase32(10))
+    const handle = await open(staged, 'wx', 0o600)
     try {
-      await write(staged, target, info, source, plan.config, run)
+      await write(handle, source, info, run)
+      await verify(staged, source, plan.config, run)
+      await giveOwner(handle, target, info, run)
       run.signal.throwIfAborted()
+      await requireOurs(staged, handle)
       await place(staged, target, plan.config, run)
     } finally {
+      await handle.close()
       for (const suffix of ['', ...SIDECARS]) await rm(staged + suffix, { force: true })
     }
   } catch (error) {
@@ -38,29 +43,14 @@ export async function restore(plan: RestorePlan<SqliteConfig>, source: BackupSou
   }
 }
 
-/** Writes, checks, and gives it the owner and mode of what it replaces, else of what was backed up. */
-async function write(
-  staged: string,
-  target: Target,
-  info: ArtifactInfo,
-  source: BackupSource,
-  config: SqliteConfig,
-  run: Run,
-): Promise<void> {
+async function write(handle: FileHandle, source: BackupSource, info: ArtifactInfo, run: Run): Promise<void> {
   run.progress({ phase: 'writing', totalBytes: info.bytes })
-  const handle = await open(staged, 'wx', 0o600)
-  try {
-    for await (const piece of source.openStream(DATABASE)) {
-      run.signal.throwIfAborted()
-      await handle.writeFile(piece)
-      run.progress({ writtenBytes: piece.length })
-    }
-    await handle.sync()
-  } finally {
-    await handle.close()
+  for await (const piece of source.openStream(DATABASE)) {
+    run.signal.throwIfAborted()
+    await handle.writeFile(piece)
+    run.progress({ writtenBytes: piece.length })
   }
-  await verify(staged, source, config, run)
-  await giveOwner(staged, target, info, run)
+  await handle.sync()
 }
 
 async function verify(staged: string, source: BackupSource, config: SqliteConfig, run: Run): Promise<void> {
@@ -73,7 +63,11 @@ async function verify(staged: string, source: BackupSource, config: SqliteConfig
   })
 }
 
-async function giveOwner(staged: string, target: Target, info: ArtifactInfo, run: Run): Promise<void> {
+/**
+ * The owner and mode of what it replaces, else of what was backed up. By the open file, never by its name: whoever may write to the folder
+ * could have put a link there, and an agent that is root would give away what that leads to.
+ */
+async function giveOwner(handle: FileHandle, target: Target, info: ArtifactInfo, run: Run): Promise<void> {
   const number = (name: string, limit: number) => {
     const value = Number(info.facts[name])
     return Number.isSafeInteger(value) && value >= 0 && value <= limit ? value : null
@@ -81,7 +75,7 @@ async function giveOwner(staged: string, target: Target, info: ArtifactInfo, run
   const uid = target.current?.uid ?? number('uid', 0xffff_fffe)
   const gid = target.current?.gid ?? number('gid', 0xffff_fffe)
   if (uid !== null && gid !== null) {
-    await chown(staged, uid, gid).catch((error: NodeJS.ErrnoException) => {
+    await handle.chown(uid, gid).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EPERM' && error.code !== 'EINVAL') throw error
       const message = `${target.path} belongs to the user of the agent now`
       const hint = 'Run the restore as root to give the file back to its owner.'
@@ -89,7 +83,21 @@ async function giveOwner(staged: string, target: Target, info: ArtifactInfo, run
     })
   }
   // a database is no program: set-uid and the like out of a backup are not taken over
-  await chmod(staged, (target.current?.mode ?? number('mode', 0o7777) ?? 0o600) & 0o777)
+  await handle.chmod((target.current?.mode ?? number('mode', 0o7777) ?? 0o600) & 0o777)
+  await handle.sync()
+}
+
+/** What was written and checked is what gets the target's name. */
+async function requireOurs(staged: string, handle: FileHandle): Promise<void> {
+  const written = await handle.stat({ bigint: true })
+  const there = await lstat(staged, { bigint: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null
+    throw error
+  })
+  if (there?.ino === written.ino && there.dev === written.dev) return
+  throw new HoldfastError('conflict', `${staged} was replaced by somebody while it was written`, {
+    hint: 'Look at who can write to the folder; nothing has been changed.',
+  })
 }
 
 async function place(staged: string, target: Target, config: SqliteConfig, run: Run): Promise<void> {

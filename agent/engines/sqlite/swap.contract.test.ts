@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { chmod, chown, copyFile, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { chmod, chown, copyFile, mkdtemp, readdir, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -146,4 +146,30 @@ test('what a killed restore left is cleared away by the next one into the same p
   await rm(path.join(folder, 'new.db'))
   await restore('new.db')
   expect((await readdir(folder)).sort()).toEqual(['app.db', 'new.db'])
+})
+
+test('who may write to the folder cannot turn the restore onto another file: no owner or mode is given by name', async () => {
+  const victim = path.join(folder, 'victim')
+  await copyFile(file, victim)
+  await chmod(victim, 0o600)
+  const before = await stat(victim)
+  const watched: BackupSource = {
+    ...source,
+    async *artifacts() {
+      for await (const info of source.artifacts()) {
+        yield { ...info, facts: { ...info.facts, mode: String(0o666), ...(isRoot ? { uid: '65534', gid: '65534' } : {}) } }
+      }
+    },
+    async *openStream(name) {
+      yield* source.openStream(name)
+      const staged = (await readdir(folder)).find((one) => one.startsWith('.holdfast-new-')) ?? ''
+      await rename(path.join(folder, staged), path.join(folder, 'aside'))
+      await symlink(victim, path.join(folder, staged))
+    },
+  }
+  const restoring = withRun((run) => sqliteEngine.restore(restorePlan(config(), 'other.db'), watched, run))
+  expect(await failureOf(restoring)).toMatchObject({ code: 'conflict' })
+  const after = await stat(victim)
+  expect([after.uid, after.gid, after.mode]).toEqual([before.uid, before.gid, before.mode])
+  expect((await readdir(folder)).sort()).toEqual(['app.db', 'aside', 'victim'])
 })

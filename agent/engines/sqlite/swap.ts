@@ -63,7 +63,10 @@ async function lockOut(target: Target, config: SqliteConfig, run: Run): Promise<
  * Open files are told by Linux alone, and of other users' processes to root alone.
  */
 async function refuseUsers(target: Target, except: number | null): Promise<void> {
-  const file = await stat(target.path, { bigint: true }).catch(() => null)
+  const file = await stat(target.path, { bigint: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null
+    throw error
+  })
   if (!file || process.platform !== 'linux') return
   for (const pid of await readdir('/proc')) {
     if (!/^\d+$/.test(pid) || Number(pid) === except) continue
