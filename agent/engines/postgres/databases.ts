@@ -12,6 +12,12 @@ export const UNFINISHED = 'holdfast: unfinished restore, may be dropped'
 export const REPLACED = 'holdfast: replaced by a restore, may be dropped'
 export const SANDBOX = 'holdfast: test restore, may be dropped'
 const LEFT_BEHIND = [UNFINISHED, REPLACED, SANDBOX]
+/** Names that only we give. The comment alone is not enough: it stays when a person gives a replaced database its name back. */
+const OUR_NAMES = '(_holdfast|_before|^holdfast_test)_[0-9a-z]{10}$'
+
+/** The comment of a restored database: never one of ours, which a backup of something left behind brings along. */
+export const ownComment = (comment: string | null): string | null =>
+  comment !== null && LEFT_BEHIND.includes(comment) ? null : comment
 
 /** Throws `invalid_name` unless PostgreSQL can have a database of this name, and a restore may make it. */
 export function requireDatabaseName(name: string, maintenance: string): string {
@@ -74,12 +80,12 @@ export async function release(session: Session, name: string): Promise<void> {
   await session.rows(`select pg_advisory_unlock(hashtextextended($1, 7440))`, [name])
 }
 
-/** Drops what killed runs left: databases with a comment of ours that no living run has claimed. Gives their names. */
+/** Drops what killed runs left: databases with a name and a comment of ours that no living run has claimed. Gives their names. */
 export async function dropLeftBehind(session: Session): Promise<string[]> {
   const marks = LEFT_BEHIND.map(literal).join(', ')
   const left = await session.rows<{ name: string }>(
     `select datname as name from pg_database where shobj_description(oid, 'pg_database') in (${marks})
-     and pg_has_role(current_user, datdba, 'member')`,
+     and datname ~ ${literal(OUR_NAMES)} and pg_has_role(current_user, datdba, 'member')`,
   )
   const dropped: string[] = []
   for (const { name } of left) {

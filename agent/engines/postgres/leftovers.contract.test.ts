@@ -6,7 +6,7 @@ import { standingPostgres, startPostgres } from '../../../test/harness/postgres.
 import { waitFor } from '../../../test/harness/wait.ts'
 import { memorySink, memorySource } from '../testing/memory.ts'
 import { backupPlan, children, failureOf, restorePlan, withRun } from '../testing/plans.ts'
-import { SANDBOX, UNFINISHED } from './databases.ts'
+import { REPLACED, SANDBOX, UNFINISHED } from './databases.ts'
 import { postgresEngine as engine } from './postgres.ts'
 import { ident } from './quote.ts'
 import { backUp, configOf, databaseNames, makeDatabase, restoreTo } from './testing/bench.ts'
@@ -91,20 +91,42 @@ describe.skipIf(server === null)('postgresql 15', () => {
     await makeDatabase(server, 'source', CONTENT)
     const { source } = await backUp(configOf(server, 'source'))
     for (const [name, comment] of [
-      ['dead', UNFINISHED],
-      ['dead_test', SANDBOX],
-      ['alive', UNFINISHED],
-      ['looked_at', SANDBOX],
+      ['dead_holdfast_0000000001', UNFINISHED],
+      ['dead_before_0000000002', REPLACED],
+      ['holdfast_test_0000000003', SANDBOX],
+      ['alive_holdfast_0000000004', UNFINISHED],
+      ['holdfast_test_0000000005', SANDBOX],
       ['users_own', 'holdfast is mentioned here'],
+      // a person has given it its name back
+      ['wanted_back', REPLACED],
     ] as const) {
       await server.sql('postgres', `create database ${name}`)
       await server.sql('postgres', `comment on database ${name} is '${comment}'`)
     }
     const holder = server.connect('postgres')
-    await holder`select pg_advisory_lock(hashtextextended('alive', 7440)), pg_advisory_lock(hashtextextended('sandbox looked_at', 7440))`
+    await holder`select pg_advisory_lock(hashtextextended('alive_holdfast_0000000004', 7440)),
+                        pg_advisory_lock(hashtextextended('sandbox holdfast_test_0000000005', 7440))`
     await restoreTo(configOf(server, 'source'), 'target', source)
-    expect(await databaseNames(server)).toEqual(['alive', 'looked_at', 'postgres', 'source', 'target', 'users_own'])
+    const kept = [
+      'alive_holdfast_0000000004',
+      'holdfast_test_0000000005',
+      'postgres',
+      'source',
+      'target',
+      'users_own',
+      'wanted_back',
+    ]
+    expect(await databaseNames(server)).toEqual(kept)
     await holder.end()
+  })
+
+  test('a backup of what a killed restore left brings no mark along by which the next restore would drop it', async () => {
+    await makeDatabase(server, 'source', CONTENT)
+    await server.sql('postgres', `comment on database source is '${REPLACED}'`)
+    const { source } = await backUp(configOf(server, 'source'))
+    await restoreTo(configOf(server, 'source'), 'copy_before_0000000001', source)
+    await restoreTo(configOf(server, 'source'), 'other', source)
+    expect(await databaseNames(server)).toEqual(['copy_before_0000000001', 'other', 'postgres', 'source'])
   })
 
   test('of two restores into one place at a time, one is refused', async () => {

@@ -14,6 +14,7 @@ import {
   dropLeftBehind,
   findDatabase,
   nameBeside,
+  ownComment,
   requireDatabaseName,
   SANDBOX,
 } from './databases.ts'
@@ -69,7 +70,7 @@ export async function restore(plan: RestorePlan<PostgresConfig>, source: BackupS
         run,
       )
       await applyProperties(session, beside, layout.database, roles.owners, run)
-      const comment = isSandboxName(target) ? SANDBOX : layout.database.comment
+      const comment = isSandboxName(target) ? SANDBOX : ownComment(layout.database.comment)
       const swap = { beside, target, replaces: existing !== null, comment }
       await swapDatabases(address, config.maintenance_database, swap, run)
     } catch (error) {
