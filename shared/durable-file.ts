@@ -42,7 +42,7 @@ async function putInPlace(file: string, content: string | Buffer, mode: number, 
   await syncFolder(path.dirname(file))
 }
 
-/** Makes the folder's entries durable. */
+/** Makes the folder's entries survive a power cut: without it a file that was synced itself can still be gone. */
 export async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, 'r')
   try {

@@ -3,6 +3,7 @@ import type { Logger } from '../../shared/log.ts'
 import type { StorageTarget } from '../../shared/storage/target.ts'
 import type { Catalog } from '../catalog/catalog.ts'
 import type { JobView } from '../catalog/jobs.ts'
+import type { AuditEvent } from '../domain/audit-chain.ts'
 import type { Fleet } from '../fleet/authority.ts'
 
 /** What the use cases stand on. One for each running control plane. */
@@ -17,19 +18,11 @@ export interface ControlPlane {
   /** Throws `not_found` for a name that is not configured. */
   target(name: string): Promise<StorageTarget>
   /** To the audit trail, chained. Never throws: what cannot be written is logged as an error. */
-  audit(entry: AuditRecord): Promise<void>
+  audit(entry: AuditEvent): Promise<void>
   /** Something may be to do: a job was made, an agent connected. Costs nothing when there is not. */
   wake(): void
   /** A job reached its end here: whoever waits for it, its agent first, is told. */
   finished(job: JobView): void
-}
-
-export interface AuditRecord {
-  readonly actor: string
-  readonly action: string
-  readonly subject: string
-  readonly outcome: 'done' | 'refused' | 'failed'
-  readonly detail: Record<string, unknown>
 }
 
 export interface Settings {

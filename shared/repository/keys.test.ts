@@ -3,9 +3,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { available } from '../../test/harness/cache.ts'
 import { runCommand } from '../../test/harness/commands.ts'
-import { apt, onPath } from '../../test/harness/debian.ts'
+import { debianProgram } from '../../test/harness/debian.ts'
 import { newAgeIdentity, recipientOf } from '../age/age.ts'
 import { Secret } from '../secret.ts'
 import { openDataKeys, rewrapDataKeys, sealDataKeys } from './keys.ts'
@@ -15,15 +14,7 @@ const rows = [
   { attempt: 1, dataKey: new Secret(randomBytes(32)) },
   { attempt: 3, dataKey: new Secret(randomBytes(32)) },
 ]
-const ageProgram = await available(
-  'age',
-  'build',
-  () => onPath('age') !== null,
-  async () => {
-    await apt(['age'])
-    return onPath('age')
-  },
-)
+const ageProgram = await debianProgram('age', ['age'])
 
 async function person() {
   const identity = await newAgeIdentity()

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { cacheRoot, exclusively } from './cache.ts'
+import { available, cacheRoot, exclusively } from './cache.ts'
 import { runCommand, tryCommand } from './commands.ts'
 
 /** The first of these that is a program on PATH, as an absolute path; null when there is none. */
@@ -11,6 +11,19 @@ export function onPath(...names: string[]): string | null {
     for (const folder of folders) if (existsSync(path.join(folder, name))) return path.join(folder, name)
   }
   return null
+}
+
+/** A program of Debian's packages, or null where it cannot be had. */
+export function debianProgram(name: string, packages: readonly string[]): Promise<string | null> {
+  return available(
+    packages.join(', '),
+    'build',
+    () => onPath(name) !== null,
+    async () => {
+      await apt(packages)
+      return onPath(name)
+    },
+  )
 }
 
 /**

@@ -7,9 +7,8 @@ import { stringify } from 'yaml'
 import type { BackupView } from '../../control-plane/api/schemas/backups.ts'
 import { keysName, objectKey } from '../../shared/manifest/layout.ts'
 import { openStore } from '../../shared/storage/registry.ts'
-import { available } from '../harness/cache.ts'
 import { runCommand, tryCommand } from '../harness/commands.ts'
-import { apt, onPath } from '../harness/debian.ts'
+import { debianProgram } from '../harness/debian.ts'
 import { type PostgresServer, standingPostgres } from '../harness/postgres.ts'
 import { makeOddDatabase, samePostgres } from '../harness/postgres-fixture.ts'
 import { type StoreKind, standingOnTwoStores } from '../harness/two-stores.ts'
@@ -17,15 +16,7 @@ import { type StoreKind, standingOnTwoStores } from '../harness/two-stores.ts'
 /** The control plane is gone, and the hosts with it: the store, an age identity file and the verifying key are all that is left. */
 
 const AGENT = fileURLToPath(new URL('../../agent/main.ts', import.meta.url))
-const age = await available(
-  'age',
-  'build',
-  () => onPath('age') !== null,
-  async () => {
-    await apt(['age'])
-    return onPath('age')
-  },
-)
+const age = await debianProgram('age', ['age'])
 const server = await standingPostgres(15)
 const stores = await standingOnTwoStores()
 const { holdfast } = stores

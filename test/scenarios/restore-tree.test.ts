@@ -4,23 +4,14 @@ import path from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { makeOddTree } from '../../agent/engines/files/odd-tree.fixture.ts'
 import type { BackupDetail } from '../../shared/results.ts'
-import { available } from '../harness/cache.ts'
 import { runCommand } from '../harness/commands.ts'
-import { apt, onPath } from '../harness/debian.ts'
+import { debianProgram } from '../harness/debian.ts'
 import { type StoreKind, standingOnTwoStores } from '../harness/two-stores.ts'
 
 /** A tree of 20,000 files with everything that a file system can hold, restored by another host under another name. The judge is rsync. */
 
 const FILES = 20_000
-const rsync = await available(
-  'rsync',
-  'build',
-  () => onPath('rsync') !== null,
-  async () => {
-    await apt(['rsync'])
-    return onPath('rsync')
-  },
-)
+const rsync = await debianProgram('rsync', ['rsync'])
 const stores = await standingOnTwoStores()
 const { holdfast } = stores
 let tree: string

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { type FileHandle, link, lstat, open, readdir, rename, rm } from 'node:fs/promises'
 import path from 'node:path'
 import type { ArtifactInfo, BackupSource } from '../../../shared/artifacts.ts'
+import { syncFolder } from '../../../shared/durable-file.ts'
 import { HoldfastError } from '../../../shared/errors.ts'
 import { randomBase32 } from '../../../shared/ids.ts'
 import type { RestorePlan, Run } from '../engine.ts'
@@ -114,15 +115,6 @@ async function place(staged: string, target: Target, config: SqliteConfig, run: 
     await rename(staged, target.path)
   }
   await syncFolder(target.folder)
-}
-
-export async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
 }
 
 async function databaseOf(source: BackupSource): Promise<ArtifactInfo> {

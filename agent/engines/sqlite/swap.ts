@@ -1,9 +1,9 @@
 import { readdir, readlink, rename, rm, stat } from 'node:fs/promises'
+import { syncFolder } from '../../../shared/durable-file.ts'
 import { HoldfastError, isHoldfastError } from '../../../shared/errors.ts'
 import type { Run } from '../engine.ts'
 import { SIDECARS, type SqliteConfig } from './config.ts'
 import { Helper } from './helper.ts'
-import { syncFolder } from './restore.ts'
 import type { Target } from './target.ts'
 
 /**

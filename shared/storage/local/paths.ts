@@ -1,5 +1,6 @@
-import { lstat, mkdir, open } from 'node:fs/promises'
+import { lstat, mkdir } from 'node:fs/promises'
 import path from 'node:path'
+import { syncFolder } from '../../durable-file.ts'
 import { notOurs, systemCode } from './errors.ts'
 
 /**
@@ -26,16 +27,6 @@ export async function locate(root: string, key: string): Promise<string> {
     }
   }
   return path.join(root, ...segments)
-}
-
-/** Makes the folder's entries survive a power cut: without it a file that was synced itself can still be gone. */
-export async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
 }
 
 /** Makes the folders of a key below the root (mode 0700), each made durable in its parent. Returns the innermost. */

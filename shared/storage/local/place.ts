@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto'
 import { link, mkdir, open, rename, rm } from 'node:fs/promises'
 import path from 'node:path'
+import { syncFolder } from '../../durable-file.ts'
 import { HoldfastError } from '../../errors.ts'
 import { randomBase32 } from '../../ids.ts'
 import { systemCode } from './errors.ts'
-import { makeFolders, syncFolder, TEMPORARY } from './paths.ts'
+import { makeFolders, TEMPORARY } from './paths.ts'
 
 /** Bytes that are written at a time. */
 const GATHERED = 1024 * 1024

@@ -1,9 +1,10 @@
 import { lstat, readdir, rm, rmdir, unlink } from 'node:fs/promises'
 import path from 'node:path'
 import type { Clock } from '../../clock.ts'
+import { syncFolder } from '../../durable-file.ts'
 import { forgetChecksum } from './checksums.ts'
 import { notOurs, systemCode } from './errors.ts'
-import { CHECKSUMS, locate, syncFolder, TEMPORARY } from './paths.ts'
+import { CHECKSUMS, locate, TEMPORARY } from './paths.ts'
 
 /** Removes an object for good (the folder is synced), then folders that are empty now. Absent is not an error. */
 export async function takeAway(root: string, key: string): Promise<void> {
