@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { mapOf } from './json.ts'
 
 /** Shapes of `JobResult.detail_json`: what an agent answers besides success or failure. Sizes in bytes. */
 
@@ -13,9 +14,9 @@ export type Finding = z.infer<typeof findingSchema>
 /** Counts and fingerprints taken while the backup was made. Keys are parts as `show` names them. */
 export const fingerprintSchema = z.object({
   /** Rows, files, documents ... by part. Exact. */
-  counts: z.record(z.string(), z.number().int().nonnegative()),
+  counts: mapOf(z.number().int().nonnegative()),
   /** Versions, LSN, encoding ...: printable facts. */
-  facts: z.record(z.string(), z.string()),
+  facts: mapOf(z.string()),
 })
 export type Fingerprint = z.infer<typeof fingerprintSchema>
 

@@ -1,6 +1,7 @@
 import { X509Certificate } from 'node:crypto'
 import pLimit from 'p-limit'
 import { HoldfastError } from '../../shared/errors.ts'
+import { parseJson } from '../../shared/json.ts'
 import { type BackupPlaceRef, manifestKey, objectKey } from '../../shared/manifest/layout.ts'
 import { type Facts, MAX_MANIFEST_BYTES, type SignedFacts, signedFactsSchema } from '../../shared/manifest/manifest.ts'
 import { commitManifest } from '../../shared/manifest/sign.ts'
@@ -99,7 +100,7 @@ async function writeManifest(
 function parseFacts(bytes: Uint8Array): SignedFacts {
   if (bytes.length > MAX_MANIFEST_BYTES) throw new HoldfastError('too_large', 'the facts of the backup are over 64 MiB')
   try {
-    return signedFactsSchema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')))
+    return signedFactsSchema.parse(parseJson(Buffer.from(bytes)))
   } catch (error) {
     throw new HoldfastError('backup_invalid', 'the facts that the agent offers do not have their form', {
       hint: 'Update the agent and make the backup again.',

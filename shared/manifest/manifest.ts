@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { listOf } from '../json.ts'
 
 /**
  * `manifest.json`, the commit point of a backup and the only clear object that describes it. It holds no hash of plaintext
@@ -32,16 +33,15 @@ export const factsSchema = z.strictObject({
   attempt: z.number().int().positive().max(999_999),
   type: z.enum(['full', 'incremental', 'differential']),
   /** Everything in the backup's folder but the manifest. */
-  objects: z.array(objectFactSchema).max(200_000),
+  objects: listOf(objectFactSchema, 200_000),
   /** One row for each attempt whose key this backup needs. `check` tells a wrong key from damage. */
-  keys: z
-    .array(
-      z.strictObject({ name: z.string().regex(/^keys\/[1-9][0-9]{0,5}$/), attempt: z.number().int().positive(), check: hex32 }),
-    )
-    .max(1000),
-  recipients: z.array(z.string().regex(/^age1[0-9a-z]{10,120}$/)).max(100),
+  keys: listOf(
+    z.strictObject({ name: z.string().regex(/^keys\/[1-9][0-9]{0,5}$/), attempt: z.number().int().positive(), check: hex32 }),
+    1000,
+  ),
+  recipients: listOf(z.string().regex(/^age1[0-9a-z]{10,120}$/), 100),
   /** Every backup of which a block is used. Nothing else is ever read. */
-  leans_on: z.array(leansOnSchema).max(1000),
+  leans_on: listOf(leansOnSchema, 1000),
   read_bytes: count,
   stored_bytes: count,
   /** Sum of the fingerprint's counts: a sharp fall is noticed without opening anything. */
@@ -53,7 +53,7 @@ export const signedFactsSchema = z.strictObject({
   facts: factsSchema,
   agent: z.strictObject({
     /** PEM certificates, the agent's first. */
-    chain: z.array(z.string().max(20_000)).min(1).max(5),
+    chain: listOf(z.string().max(20_000), 5).refine((chain) => chain.length > 0, "a chain has at least the agent's certificate"),
     /** Base64, ECDSA P-256 with SHA-256 over `signingBytes('agent', facts)`. */
     signature: z.string().max(2000),
   }),

@@ -1,5 +1,6 @@
 import { type KeyObject, verify, X509Certificate } from 'node:crypto'
 import { HoldfastError } from '../errors.ts'
+import { parseJson } from '../json.ts'
 import { canonicalBytes, manifestSha256, signingBytes } from './canonical.ts'
 import { type BackupPlaceRef, contentsName, indexName } from './layout.ts'
 import { MAX_MANIFEST_BYTES, type Manifest, manifestSchema, type SignedFacts, signedFactsSchema } from './manifest.ts'
@@ -95,7 +96,7 @@ function checkObjects({ facts }: SignedFacts, key: string): void {
 function parse(bytes: Buffer, key: string): Manifest {
   let json: unknown
   try {
-    json = JSON.parse(bytes.toString('utf8'))
+    json = parseJson(bytes)
   } catch (cause) {
     throw forged(key, 'it is no JSON', cause)
   }

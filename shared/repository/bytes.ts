@@ -116,6 +116,7 @@ export class ByteReader {
       const byte = this.u8()
       value += (byte & 127) * scale
       if (byte < 128) {
+        if (byte === 0 && n > 0) throw this.#fail('a number that is longer than it need be')
         if (value > max) throw this.#fail(`a number of ${value} where ${max} is the most`)
         return value
       }

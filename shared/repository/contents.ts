@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
 import { HoldfastError } from '../errors.ts'
-import { readJson } from '../json.ts'
+import { hasTooManyValues, listOf, mapOf, readJson } from '../json.ts'
 import { type BackupPlaceRef, contentsName, objectKey } from '../manifest/layout.ts'
 import { fingerprintSchema } from '../results.ts'
 import { ByteReader } from './bytes.ts'
@@ -24,10 +24,10 @@ export const contentsSchema = z.strictObject({
   type: z.enum(['full', 'incremental', 'differential']),
   gear_key: hex32,
   fingerprint: fingerprintSchema,
-  origins: z.array(z.strictObject({ id: z.string(), manifest_sha256: hex32 })).max(LIMITS.origins),
+  origins: listOf(z.strictObject({ id: z.string(), manifest_sha256: hex32 }), LIMITS.origins),
   artifacts: z.strictObject({
     count: number.max(LIMITS.artifacts),
-    pages: z.array(z.strictObject({ pack: number, block: number, first: z.string() })),
+    pages: listOf(z.strictObject({ pack: number, block: number, first: z.string() }), LIMITS.artifacts),
   }),
 })
 export type Contents = z.infer<typeof contentsSchema>
@@ -40,22 +40,22 @@ export const artifactRowSchema = z.strictObject({
     z.strictObject({ kind: z.literal('fixed'), bytes: number }),
     z.strictObject({ kind: z.literal('content-defined'), average_bytes: number }),
   ]),
-  facts: z.record(z.string(), z.string()),
+  facts: mapOf(z.string()),
   bytes: number,
   entries: number.optional(),
   digest: hex32,
   body: z.union([
     z.strictObject({ inline: z.string().max(4 * LIMITS.artifactRow) }),
-    z.strictObject({ pages: z.array(z.tuple([number, number])) }),
+    z.strictObject({ pages: listOf(z.tuple([number, number]), LIMITS.artifactRow) }),
   ]),
 })
 export type ArtifactRow = z.infer<typeof artifactRowSchema>
 
 /** What a reader would refuse is not written. */
-export function requireSize(what: string, bytes: number): void {
+export function requireReadable(what: string, json: Buffer): void {
   // the rest is for headers and padding
-  if (bytes <= LIMITS.head * 0.9) return
-  throw new HoldfastError('too_large', `the ${what} of the backup would have ${bytes} bytes`, {
+  if (json.length <= LIMITS.head * 0.9 && !hasTooManyValues(json)) return
+  throw new HoldfastError('too_large', `the ${what} of the backup would have ${json.length} bytes, or too many parts`, {
     hint: 'Split the source: it has too many parts or too many artifacts for one backup.',
   })
 }
@@ -64,7 +64,7 @@ const sealPlace = (backup: BackupPlaceRef, attempt: number) => ({ backup, attemp
 
 export function sealContents(contents: Contents, backup: BackupPlaceRef, attempt: number, dataKey: Buffer): Buffer {
   const json = Buffer.from(JSON.stringify(contents))
-  requireSize('contents', json.length)
+  requireReadable('contents', json)
   const frame = compress(json)
   const around = CONTENTS_MAGIC.length + SALT_BYTES + TAG_BYTES
   const plain = Buffer.alloc(padme(around + 8 + frame.length) - around)

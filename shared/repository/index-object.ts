@@ -1,10 +1,10 @@
 import { z } from 'zod'
 import { sealTo } from '../age/age.ts'
-import { readJson } from '../json.ts'
+import { listOf, readJson } from '../json.ts'
 import { type BackupPlaceRef, indexName, objectKey } from '../manifest/layout.ts'
 import type { Secret } from '../secret.ts'
 import { ByteReader } from './bytes.ts'
-import { requireSize } from './contents.ts'
+import { requireReadable } from './contents.ts'
 import { damaged, INDEX_MAGIC, LIMITS, padme, placeOf } from './format.ts'
 import { openSealed } from './keys.ts'
 
@@ -12,7 +12,7 @@ import { openSealed } from './keys.ts'
 
 const number = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)
 const hex32 = z.string().regex(/^[0-9a-f]{64}$/)
-const pages = z.array(z.tuple([number, number]))
+const pages = listOf(z.tuple([number, number]), LIMITS.head)
 
 export const indexSchema = z.strictObject({
   format: z.literal(1),
@@ -20,8 +20,8 @@ export const indexSchema = z.strictObject({
   source: z.string(),
   id: z.string(),
   gear_key: hex32,
-  keys: z.array(z.strictObject({ attempt: z.number().int().positive(), key: hex32 })).max(1000),
-  origins: z.array(z.strictObject({ id: z.string(), manifest_sha256: hex32 })).max(LIMITS.origins),
+  keys: listOf(z.strictObject({ attempt: z.number().int().positive(), key: hex32 }), 1000),
+  origins: listOf(z.strictObject({ id: z.string(), manifest_sha256: hex32 }), LIMITS.origins),
   chunks: pages,
   trees: pages,
 })
@@ -29,7 +29,7 @@ export type IndexHead = z.infer<typeof indexSchema>
 
 export async function sealIndex(index: IndexHead, recipients: readonly string[]): Promise<Buffer> {
   const json = Buffer.from(JSON.stringify(index))
-  requireSize('index', json.length)
+  requireReadable('index', json)
   const plain = Buffer.alloc(padme(INDEX_MAGIC.length + 4 + json.length))
   INDEX_MAGIC.copy(plain)
   plain.writeUInt32LE(json.length, INDEX_MAGIC.length)

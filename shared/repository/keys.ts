@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { openWith, sealTo } from '../age/age.ts'
 import { HoldfastError, isHoldfastError } from '../errors.ts'
-import { readJson } from '../json.ts'
+import { listOf, readJson } from '../json.ts'
 import type { BackupPlaceRef } from '../manifest/layout.ts'
 import { Secret } from '../secret.ts'
 import { damaged, LIMITS, placeOf } from './format.ts'
@@ -24,10 +24,10 @@ const payloadSchema = z.strictObject({
   host: z.string().max(63),
   source: z.string().max(63),
   id: z.string().max(64),
-  keys: z
-    .array(z.strictObject({ attempt: z.number().int().min(1).max(999_999), key: z.string().regex(/^[0-9a-f]{64}$/) }))
-    .min(1)
-    .max(1000),
+  keys: listOf(
+    z.strictObject({ attempt: z.number().int().min(1).max(999_999), key: z.string().regex(/^[0-9a-f]{64}$/) }),
+    1000,
+  ).refine((rows) => rows.length > 0, 'there is no key in it'),
 })
 
 /** `recipients` are age public keys; at least one. */

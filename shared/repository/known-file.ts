@@ -114,13 +114,25 @@ export class KnownFile implements KnownChunks {
     if (length > MAX_HEAD || length > size) throw damaged(this.#file, 'its head is too long')
     const json = this.#read(length, size - SEAL_BYTES - 8 - length)
     if (crc32(json) !== tail.readUInt32LE(4)) throw damaged(this.#file, 'its head does not fit its checksum')
-    const head = knownHeadSchema.safeParse(JSON.parse(json.toString('utf8')))
+    const head = knownHeadSchema.safeParse(this.#parse(json))
     if (!head.success) throw damaged(this.#file, 'its head is of another shape', head.error)
     const end = size - SEAL_BYTES - 8 - length
     const expected = head.data.blocks_at + head.data.blocks * BLOCK_ROW_BYTES
     const trees = pagesFor(head.data.chunk_rows, CHUNK_ROW.bytes) * PAGE_BYTES
-    if (expected !== end || trees !== head.data.trees_at) throw damaged(this.#file, 'its parts do not fit together')
+    const blobs = trees + pagesFor(head.data.tree_rows, TREE_ROW.bytes) * PAGE_BYTES
+    // so that no table is made larger than the file that it is read from
+    const fits = expected === end && trees === head.data.trees_at && blobs === head.data.blobs_at && blobs <= head.data.blocks_at
+    if (!fits) throw damaged(this.#file, 'its parts do not fit together')
     return { head: head.data, manifestSha256: tail.subarray(8 + SEAL_MAGIC.length) }
+  }
+
+  #parse(json: Buffer): unknown {
+    try {
+      // not by readJson: a list of 20 million chunks names more packs than it lets pass
+      return JSON.parse(json.toString('utf8'))
+    } catch (cause) {
+      throw damaged(this.#file, 'its head is no JSON', cause)
+    }
   }
 
   #read(length: number, at: number): Buffer {

@@ -181,7 +181,8 @@ export class PackOpener {
   packed(directory: Directory, number: number, sealed: Buffer): Packed {
     const kind = directory.kind(number)
     const key = kind === 'index' ? this.#indexKey : this.#dataKey
-    if (!key) throw new TypeError('a block of data was asked of who holds only the index key')
+    // an index may name any block as a page of it
+    if (!key) throw this.fail(`block ${number} is taken for a page of the index`)
     return { codec: directory.codec(number), bytes: unseal(key, this.#place, kind, number, sealed) }
   }
 

@@ -1,4 +1,4 @@
-import { randomInt } from 'node:crypto'
+import { createHash, type Hash, randomInt } from 'node:crypto'
 import { isHoldfastError } from '../errors.ts'
 import { canonicalBytes } from '../manifest/canonical.ts'
 import { contentsName, manifestKey, objectKey } from '../manifest/layout.ts'
@@ -84,7 +84,7 @@ async function checkObject(options: ReaderOptions, origin: Origin, object: Objec
 }
 
 /**
- * Every run must lie within its pack, and the lengths must add up to what the contents say. Returns the keys of the packs that are used.
+ * Every run must lie within its pack, and lengths and digests must be what the contents say. Returns the keys of the packs that are used.
  * A pack that does not open is reported, and what would depend on its directory is left out.
  */
 async function followRuns({ contents, blocks, origins }: OpenedParts, report: OnError): Promise<Set<string>> {
@@ -94,7 +94,9 @@ async function followRuns({ contents, blocks, origins }: OpenedParts, report: On
     const expected = { bytes: row.kind === 'tree' ? 0 : row.bytes }
     let bytes = 0
     let whole = true
-    for await (const record of contents.body(row).records()) {
+    const digest = createHash('sha256')
+    const ofRecords = row.kind === 'tree' ? (record: Buffer) => void digest.update(record) : undefined
+    for await (const record of contents.body(row).records(undefined, ofRecords)) {
       if (record.kind === 'hole') bytes += record.length
       else if (record.kind === 'entry')
         expected.bytes += record.entry.type === 'file' && !record.entry.hardLinkTo ? record.entry.size : 0
@@ -106,7 +108,7 @@ async function followRuns({ contents, blocks, origins }: OpenedParts, report: On
         const key = objectKey(of.ref, name)
         used.add(key)
         const open = bad.has(key) ? undefined : await caught(key, report, () => blocks.pack(origin, pack))
-        if (open) bytes += runLength(open, record.run)
+        if (open) bytes += runLength(open, record.run, row.kind === 'stream' ? digest : undefined)
         else {
           bad.add(key)
           whole = false
@@ -116,14 +118,20 @@ async function followRuns({ contents, blocks, origins }: OpenedParts, report: On
     if (whole && bytes !== expected.bytes) {
       throw contents.fail(`${row.kind} ${JSON.stringify(row.name)} has ${bytes} bytes where ${expected.bytes} are said`)
     }
+    if (whole && digest.digest('hex') !== row.digest)
+      throw contents.fail(`${row.kind} ${JSON.stringify(row.name)} is not what was stored`)
   }
   return used
 }
 
-function runLength({ directory, opener }: OpenPack, { block, first, count }: Run): number {
+/** `names` takes the names of its chunks. */
+function runLength({ directory, opener }: OpenPack, { block, first, count }: Run, names?: Hash): number {
   if (block >= directory.blocks || first + count > directory.chunksOf(block)) throw opener.fail('a run lies outside of it')
   let bytes = 0
-  for (let n = first; n < first + count; n++) bytes += directory.chunkLength(block, n)
+  for (let n = first; n < first + count; n++) {
+    bytes += directory.chunkLength(block, n)
+    names?.update(directory.chunkName(block, n))
+  }
   return bytes
 }
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from .refused import MAX_INTEGER, refuse, require
+from .refused import MAX_INTEGER, MAX_JSON_VALUES, refuse, require
 
 
 class Cursor:
@@ -58,6 +58,8 @@ def parse_json(data: bytes, what: str) -> Any:
     def no_constant(text: str) -> None:
         refuse(what, f"{text} is no JSON")
 
+    values = sum(data.count(sign) for sign in (b",", b"[", b"{"))
+    require(values <= MAX_JSON_VALUES, what, f"JSON of {values} values")
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
