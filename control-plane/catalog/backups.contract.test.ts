@@ -110,6 +110,22 @@ describe.each(catalogs)('backups, $kind', ({ open }) => {
     await expect(setPinned(db, row.id, 'key:me', now())).rejects.toMatchObject({ code: 'not_found' })
   })
 
+  test('the last good backup of a source is kept whoever asks: damaged ones beside it do not count, nor do two who ask at once', async () => {
+    const { db } = under.catalog
+    const host = await newHost()
+    const damaged = await newBackup(host, { valid: false })
+    const one = await newBackup(host)
+    const kept = { code: 'backup_in_use', message: expect.stringContaining('last good one') }
+    await expect(tombstone(db, one.id, 'test', now(), { keepLastGood: true })).rejects.toMatchObject(kept)
+    const two = await newBackup(host, { valid: null })
+    const asked = [one, two].map((row) => tombstone(db, row.id, 'test', now(), { keepLastGood: true }))
+    const outcomes = await Promise.allSettled(asked)
+    expect(outcomes.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
+    const left = await newBackup(host)
+    expect(await tombstone(db, damaged.id, 'test', now(), { keepLastGood: true })).toBe(true)
+    expect(await getBackup(db, left.id)).toMatchObject({ status: 'good' })
+  })
+
   describe('the ledger', () => {
     const object = (name: string, size = 1) => ({ name, size, sha256: Buffer.alloc(32, size) })
 

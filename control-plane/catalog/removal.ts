@@ -18,14 +18,17 @@ export async function tombstone(
   options: { keepLastGood?: boolean } = {},
 ): Promise<boolean> {
   return await db.transaction(async (tx) => {
+    if (options.keepLastGood) await lockGood(tx, backupId)
     const [backup] = await tx.select().from(backups).where(eq(backups.id, backupId)).for('update')
     if (!backup) throw new HoldfastError('not_found', `backup ${backupId} is not known`)
     if (backup.tombstonedAt !== null) return false
     const last = options.keepLastGood && (await isLastGood(tx, backup)) ? 'it is the last good one of its source' : null
-    const use = (await useOf(tx, backup)) ?? last
+    const use = last ?? (await useOf(tx, backup))
     if (use !== null) {
       throw new HoldfastError('backup_in_use', `backup ${backupId} cannot be removed: ${use}`, {
-        hint: 'Remove what uses it first, or wait for the job to end; "holdfast show" lists what leans on a backup.',
+        hint: last
+          ? 'Make another good backup of the source first.'
+          : 'Remove what uses it first, or wait for the job to end; "holdfast show" lists what leans on a backup.',
       })
     }
     await tx.update(backups).set({ status: 'expired', tombstonedAt: now, removalReason: reason }).where(eq(backups.id, backupId))
@@ -55,13 +58,24 @@ async function workOn(tx: Db, backup: Pick<BackupRow, 'id' | 'status' | 'pinnedA
   return reading ? `job ${reading.id} works with it` : null
 }
 
-/** Whether another good backup of the same source and parts would be left. */
+/** The good backups of its source: of two removals at once each would see the other's backup as the one that is left. */
+async function lockGood(tx: Db, backupId: string): Promise<void> {
+  const source = tx.select({ id: backups.sourceId }).from(backups).where(eq(backups.id, backupId))
+  await tx
+    .select({ id: backups.id })
+    .from(backups)
+    .where(and(inArray(backups.sourceId, source), eq(backups.status, 'good')))
+    .orderBy(asc(backups.id))
+    .for('update')
+}
+
+/** Whether no other good backup of the same source and parts would be left. One that was found damaged since is none. */
 export async function isLastGood(db: Db, backup: Pick<BackupRow, 'id' | 'status' | 'sourceId' | 'parts'>): Promise<boolean> {
   if (backup.status !== 'good') return false
   const good = await db
     .select({ id: backups.id, parts: backups.parts })
     .from(backups)
-    .where(and(eq(backups.sourceId, backup.sourceId), eq(backups.status, 'good')))
+    .where(and(eq(backups.sourceId, backup.sourceId), eq(backups.status, 'good'), sql`${backups.valid} is distinct from false`))
   const key = JSON.stringify([...backup.parts].sort())
   return !good.some((other) => other.id !== backup.id && JSON.stringify([...other.parts].sort()) === key)
 }

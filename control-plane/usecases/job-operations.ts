@@ -4,7 +4,7 @@ import { getBackup, listBackups, setPinned } from '../catalog/backups.ts'
 import { lastAgentNamed } from '../catalog/identity-agents.ts'
 import { forceEnd } from '../catalog/job-reports.ts'
 import { createJob, getJob, listJobs, requestCancel } from '../catalog/jobs.ts'
-import { isLastGood, tombstone } from '../catalog/removal.ts'
+import { tombstone } from '../catalog/removal.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { type JobNews, jobEvents, jobLogs } from './job-events.ts'
 import { startBackup } from './start-backup.ts'
@@ -92,13 +92,7 @@ export function jobOperations(cp: ControlPlane, news: JobNews): JobOperations {
 
 /** The last good backup of a source is never removed, by hand neither. */
 async function deleteBackup(cp: ControlPlane, id: string): Promise<void> {
-  const backup = await getBackup(cp.catalog.db, id)
-  if (await isLastGood(cp.catalog.db, backup)) {
-    throw new HoldfastError('backup_in_use', `backup ${id} is the last good one of ${backup.host}/${backup.source}`, {
-      hint: 'Make another good backup of the source first.',
-    })
-  }
-  await tombstone(cp.catalog.db, id, 'an operator asked for it', cp.clock.now())
+  await tombstone(cp.catalog.db, id, 'an operator asked for it', cp.clock.now(), { keepLastGood: true })
   cp.wake()
 }
 
