@@ -2,11 +2,12 @@ import { watch } from 'node:fs'
 import path from 'node:path'
 import type { Clock } from '../shared/clock.ts'
 import { HoldfastError } from '../shared/errors.ts'
-import type { ConnectRequest, Source } from '../shared/generated/holdfast/agent/v1/session.ts'
+import type { ConnectRequest } from '../shared/generated/holdfast/agent/v1/session.ts'
 import type { Logger } from '../shared/log.ts'
 import { signFacts } from '../shared/manifest/sign.ts'
 import { compileSources, loadAgentConfig } from './config/agent-config.ts'
 import { type AgentHome, makeHome, stateFolders } from './config/home.ts'
+import { Describer } from './jobs/describe.ts'
 import { Journal } from './jobs/journal.ts'
 import { tryProcessLock } from './jobs/process-lock.ts'
 import { Runner } from './jobs/runner.ts'
@@ -57,6 +58,11 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     leaseRemainingMs: () => leaseRemainingMs(link, clock),
     send,
   })
+  const describer = new Describer({
+    ...options,
+    sources: async () => compileSources(await loadAgentConfig(home), log),
+    tell: (sources) => send({ message: { $case: 'sourcesChanged', value: { sources } } }),
+  })
   await runner.recover()
   link = await createLink({
     home: home.state,
@@ -64,22 +70,28 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     log,
     agentVersion: AGENT_VERSION,
     describe: async () => ({
-      sources: await describeSources(home, log),
+      sources: await describer.sources(),
       journal: runner.journalEntries(),
       labels: (await loadAgentConfig(home)).labels,
     }),
     onCommand: (command) => onCommand(runner, command),
-    onConnected: () => runner.connected(),
+    onConnected: () => {
+      runner.connected()
+      describer.refresh()
+    },
     onHeard: () => runner.heard(),
   })
+  describer.start()
   const stopWatching = watchSources(home, log, async () => {
-    send({ message: { $case: 'sourcesChanged', value: { sources: await describeSources(home, log) } } })
+    send({ message: { $case: 'sourcesChanged', value: { sources: await describer.sources() } } })
+    describer.refresh()
   })
   return {
     name: link.identity.name,
     processIds: () => runner.processIds(),
     close: async () => {
       stopWatching()
+      await describer.close()
       await runner.close()
       await link?.close()
       lock.release()
@@ -136,16 +148,6 @@ function jobSettings(config: Config, { identity }: Link) {
     },
     sources: config.sources,
   }
-}
-
-/** Names and labels only: the settings of a source, and what is in it, stay on this host. */
-async function describeSources(home: AgentHome, log: Logger): Promise<Source[]> {
-  return compileSources(await loadAgentConfig(home), log).map((source) => ({
-    name: source.name,
-    engine: source.engine,
-    labels: { ...source.labels },
-    facts: {},
-  }))
 }
 
 /** Tells of each change of agent.yaml, so that `source add` takes effect without a restart. */

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { mapOf } from './json.ts'
+import { NAME } from './ids.ts'
 
 /** Shapes of `JobResult.detail_json`: what an agent answers besides success or failure. Sizes in bytes. */
 
@@ -84,6 +85,8 @@ export type TestRestoreDetail = z.infer<typeof testRestoreDetailSchema>
 export const foundSourceSchema = z.object({
   engine: z.string(),
   title: z.string(),
+  /** What the source could be called; left out where the person has to say. */
+  name: z.string().regex(NAME).optional(),
   facts: z.record(z.string(), z.string()),
   size_bytes: z.number().optional(),
   /** Arguments of `holdfast-agent source add NAME` that would protect it. */

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Command } from 'commander'
+import { addCommand } from '../../shared/add-command.ts'
 import { systemClock } from '../../shared/clock.ts'
 import { createLogger } from '../../shared/log.ts'
 import type { Finding, FoundSource } from '../../shared/results.ts'
@@ -57,14 +58,5 @@ function printFound(source: FoundSource, deps: CliDeps): void {
   for (const [name, value] of Object.entries(source.facts)) deps.print(`    ${name}: ${value}`)
   for (const finding of source.findings)
     deps.print(`    ${finding.severity}: ${finding.message}${finding.hint ? ` ${finding.hint}` : ''}`)
-  deps.print(`    protect it: holdfast-agent source add ${source.add.map(shellQuoted).join(' ')}`)
+  deps.print(`    protect it: ${addCommand(source)}`)
 }
-
-/** For people to paste: names out of databases may hold anything, control characters included. */
-export function shellQuoted(argument: string): string {
-  if (/^[A-Za-z0-9_@%+=:,./-]+$/.test(argument)) return argument
-  if (/[^\x20-\x7e]/.test(argument)) return `$'${[...Buffer.from(argument)].map(octal).join('')}'`
-  return `'${argument.replaceAll("'", `'\\''`)}'`
-}
-
-const octal = (byte: number): string => `\\${byte.toString(8).padStart(3, '0')}`

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { addCommand } from '../../shared/add-command.ts'
 import {
   backupDetailSchema,
   foundSourceSchema,
@@ -150,7 +151,7 @@ function discoverLines(job: JobView): string[] {
   if (!found.success) return []
   return found.data.found.flatMap((source) => [
     `${source.engine}  ${source.title}  ${sizeText(source.size_bytes)}`,
-    `  holdfast-agent source add NAME ${source.add.join(' ')}`,
+    `  protect it: ${addCommand(source)}`,
     ...source.findings.map((finding) => `  ${finding.severity}: ${finding.message}`),
   ])
 }

@@ -4,9 +4,11 @@ import path from 'node:path'
 import { loadAgentConfig } from '../../agent/config/agent-config.ts'
 import { readIdentity } from '../../agent/link/identity.ts'
 import type { RunningServer } from '../../control-plane/server/start-server.ts'
+import { addCommand } from '../../shared/add-command.ts'
 import { systemClock } from '../../shared/clock.ts'
 import type { FoundSource } from '../../shared/results.ts'
 import type { AgentProcess } from './agent-process.ts'
+import { homeNeeded } from './print.ts'
 import type { Sample } from './sample.ts'
 
 export interface Joined {
@@ -67,10 +69,12 @@ function renewsInHours(chainPem: string | undefined): number {
   return Math.max(0, Math.round((renewAt - systemClock.now().getTime()) / 3_600_000))
 }
 
-/** Real stores of this machine: named, with the command that would protect them, and never backed up unasked. */
-export async function foundHere(agent: AgentProcess): Promise<string[]> {
+/** Real stores of this machine that are not protected yet: named, with the command that would do it, and never backed up unasked. */
+export async function foundHere(agent: AgentProcess, home: string): Promise<string[]> {
   const answer = JSON.parse(await agent.command(['discover', '--format', 'json'])) as { items: FoundSource[] }
-  return answer.items.map(
-    (found) => `${found.title} - protect it: npx --no-install holdfast-agent source add ${found.add.join(' ')}`,
-  )
+  const folder = path.join(home, 'agent')
+  const { sources } = await loadAgentConfig({ config: folder, state: folder })
+  const protectedUrls = Object.values(sources).map(({ url }) => url)
+  const open = answer.items.filter(({ add }) => !add.some((argument) => protectedUrls.includes(argument)))
+  return open.map((found) => `${found.title} - protect it: ${homeNeeded(home, 'agent')}npx --no-install ${addCommand(found)}`)
 }

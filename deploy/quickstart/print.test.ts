@@ -7,6 +7,8 @@ test('paths are printed as one would type them: short in the folder itself, in f
 })
 
 test('the next command names the home wherever the command line would not find it by itself', () => {
-  expect(homeNeeded('/project/data', '/project')).toBe('')
-  expect(homeNeeded('/project/other', '/project')).toBe('HOLDFAST_HOME=/project/other ')
+  expect(homeNeeded('/project/data', 'operator', '/project')).toBe('')
+  expect(homeNeeded('/project/other', 'operator', '/project')).toBe('HOLDFAST_HOME=/project/other ')
+  expect(homeNeeded('/project/data', 'agent', '/project')).toBe('')
+  expect(homeNeeded('/a b/other', 'agent', '/project')).toBe("HOLDFAST_AGENT_HOME='/a b/other/agent' ")
 })

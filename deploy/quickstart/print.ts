@@ -1,4 +1,5 @@
 import path from 'node:path'
+import { shellQuoted } from '../../shared/add-command.ts'
 
 export function print(line: string): void {
   process.stdout.write(`${line}\n`)
@@ -26,8 +27,11 @@ export function shownPath(home: string, name: string, cwd = process.cwd()): stri
   return relative.startsWith('..') ? file : relative
 }
 
-/** The command line looks into `data/` where it stands; any other home has to be named. */
-export function homeNeeded(home: string, cwd = process.cwd()): string {
+/** Both programs look into `data/` where they stand; any other home has to be named to each. */
+export function homeNeeded(home: string, program: 'operator' | 'agent', cwd = process.cwd()): string {
   const shown = path.resolve(cwd, home)
-  return shown === path.join(cwd, 'data') ? '' : `HOLDFAST_HOME=${shown} `
+  if (shown === path.join(cwd, 'data')) return ''
+  return program === 'operator'
+    ? `HOLDFAST_HOME=${shellQuoted(shown)} `
+    : `HOLDFAST_AGENT_HOME=${shellQuoted(path.join(shown, 'agent'))} `
 }

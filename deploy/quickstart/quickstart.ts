@@ -65,14 +65,14 @@ async function tour(options: QuickstartOptions, server: RunningServer, agent: Ag
   row(true, `agent ${joined.name}`, `enrolled, certificate renews in ${joined.renewsInHours} h`)
   const guide = new Tour({ server, host: joined.name, sample, stop: options.stop })
   await guide.showSources()
-  for (const line of await foundHere(agent)) row(null, 'found here too', line)
+  for (const line of await foundHere(agent, options.home)) row(null, 'found here too', line)
   await guide.finishEarlier()
   const unprotected = await guide.unprotected()
   const held = unprotected.length > 0 || options.once ? await guide.backUpAndProve(unprotected) : await guide.showBackups()
   print(
     `  API and docs ${server.apiUrl}/docs    key ${await shownKey(options.home)}    recovery key ${shownPath(options.home, 'recovery.key')}: keep it elsewhere`,
   )
-  print(`  Next: ${homeNeeded(options.home)}npx --no-install holdfast list`)
+  print(`  Next: ${homeNeeded(options.home, 'operator')}npx --no-install holdfast list`)
   return held
 }
 

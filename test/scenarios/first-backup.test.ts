@@ -1,10 +1,13 @@
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { type AddressInfo, createServer } from 'node:net'
 import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { SourceView } from '../../control-plane/api/schemas/agents.ts'
 import type { BackupDetail, RestoreDetail, TestRestoreDetail, VerifyDetail } from '../../shared/results.ts'
 import { TestHoldfast } from '../harness/holdfast.ts'
 import { Operator } from '../harness/operator.ts'
+import { waitFor } from '../harness/wait.ts'
 
 /** The main job from end to end: two hosts, three kinds of backup, and every way to prove one. */
 
@@ -178,5 +181,38 @@ describe('the list of known chunks', () => {
     expect(next).toMatchObject({ type: 'incremental', valid: true })
     expect(next.leans_on).toContain(full.id)
     expect(detail<BackupDetail>(next.job).chunks_skipped).toBeGreaterThan(0)
+  })
+})
+
+describe('what a source is', () => {
+  it('is shown, also that a store does not answer, and no agent waits for one', async () => {
+    const silent = createServer(() => undefined)
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
+    const { port } = silent.address() as AddressInfo
+    const odd = path.join(holdfast.folder.path, 'data', 'odd\nname.db')
+    makeNotes(odd, 1, 1)
+    await holdfast.addAgent('db3', {
+      sources: {
+        odd: { engine: 'sqlite', path: odd },
+        gone: { engine: 'postgres', url: 'postgres://backup@127.0.0.1:1/app' },
+        silent: { engine: 'postgres', url: `postgres://backup@127.0.0.1:${port}/app` },
+      },
+    })
+    const facts = async (name: string) => {
+      const { items } = await holdfast.operator.ask<{ items: SourceView[] }>('GET', '/api/v1/sources')
+      return items.find(({ source }) => source === `db3/${name}`)?.facts
+    }
+    // connected, and its sources known, while nothing is known of the store that hangs
+    expect(await facts('silent')).toEqual({})
+    const found = await waitFor('all of them to be described', async () => {
+      const all = await Promise.all(['odd', 'gone', 'silent'].map(facts))
+      return all.every((one) => Object.keys(one ?? {}).length > 0) && all
+    })
+    expect(found).toEqual([
+      { path: odd.replace('\n', '\ufffd'), size_bytes: String((await stat(odd)).size), journal: 'wal' },
+      { unreachable: expect.stringContaining('source_unreachable') },
+      { unreachable: 'no answer within 10 s' },
+    ])
+    silent.close()
   })
 })

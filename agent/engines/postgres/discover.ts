@@ -1,5 +1,6 @@
 import { readdir } from 'node:fs/promises'
 import { userInfo } from 'node:os'
+import { sourceNameFor } from '../../../shared/add-command.ts'
 import { isHoldfastError } from '../../../shared/errors.ts'
 import type { FoundSource } from '../../../shared/results.ts'
 import type { Run } from '../engine.ts'
@@ -90,6 +91,7 @@ async function databases(session: Session, address: Address): Promise<FoundSourc
     .map(({ name, size, readable }) => ({
       engine: 'postgres',
       title: `postgresql ${server.major} on port ${address.port}: ${name}`,
+      name: sourceNameFor(name),
       facts: { version: server.version, port: String(address.port), host: address.host, database: name, user: address.user },
       ...(size === null ? {} : { size_bytes: Number(size) }),
       add: ['--engine', 'postgres', '--url', formatConnectionUrl({ ...address, database: name })],

@@ -11,7 +11,7 @@ import { confirm } from '../confirm.ts'
 import { listAll } from '../list-all.ts'
 import { printJson, printTable } from '../print.ts'
 import type { Run } from '../program.ts'
-import { durationText, safe, timeText } from '../text.ts'
+import { durationText, safe, sizeText, timeText } from '../text.ts'
 import { conclude } from './create.ts'
 
 export function agentCommands(parent: Command, run: Run): void {
@@ -135,16 +135,31 @@ async function sources(cli: Cli): Promise<ExitStatus> {
   return await listAll<SourceView>(cli, '/api/v1/sources', {}, (found) =>
     printTable(
       cli.io,
-      ['SOURCE', 'ENGINE', 'STATE', 'POLICIES', 'LAST GOOD BACKUP', 'AT'],
+      ['SOURCE', 'ENGINE', 'STATE', 'POLICIES', 'LAST GOOD BACKUP', 'AT', 'WHAT'],
       found.map((source) => [
         source.source,
         source.engine,
-        source.present ? (source.connected ? 'connected' : 'away') : 'no longer configured',
+        stateOf(source),
         source.policies.join(' ') || '-',
         source.last_good_id ?? '-',
         timeText(source.last_good_at),
+        factsText(source.facts),
       ]),
       'no sources; add one on a host with "holdfast-agent source add"',
     ),
   )
 }
+
+function stateOf({ present, connected, facts }: SourceView): string {
+  if (!present) return 'no longer configured'
+  if (!connected) return 'away'
+  return 'unreachable' in facts ? 'unreachable' : 'connected'
+}
+
+/** As the agent last saw the store. */
+const factsText = (facts: Readonly<Record<string, string>>): string =>
+  Object.entries(facts)
+    .map(([name, value]) =>
+      name === 'size_bytes' ? sizeText(Number(value)) : name === 'unreachable' ? value : `${name} ${value}`,
+    )
+    .join(', ')
