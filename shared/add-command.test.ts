@@ -17,5 +17,6 @@ test.each(['app', 'my app', "o'brien", '$(touch x)', 'ä\n', '-x', 'a&b?c;d|e'])
 
 test('a name is left to the person where none can be made', () => {
   expect(addCommand({ ...found, add: [] })).toBe('holdfast-agent source add NAME')
+  expect(addCommand({ ...found, name: 'app', add: [] }, '/srv/a b')).toBe("holdfast-agent --home '/srv/a b' source add app")
   expect(['App', '-my db..1', 'ä', '..'].map(sourceNameFor)).toEqual(['app', 'my-db.1', undefined, undefined])
 })

@@ -1,9 +1,10 @@
 import { NAME } from './ids.ts'
 import type { FoundSource } from './results.ts'
 
-/** `holdfast-agent source add ...` that would protect what was found, to be pasted into a shell. */
-export function addCommand(found: FoundSource): string {
-  return ['holdfast-agent', 'source', 'add', found.name ?? 'NAME', ...found.add].map(shellQuoted).join(' ')
+/** `holdfast-agent source add ...` that would protect what was found, to be pasted into a shell. `home`: of an agent that has another than the usual. */
+export function addCommand(found: FoundSource, home?: string): string {
+  const which = home === undefined ? [] : ['--home', home]
+  return ['holdfast-agent', ...which, 'source', 'add', found.name ?? 'NAME', ...found.add].map(shellQuoted).join(' ')
 }
 
 /** For people to paste: names out of databases may hold anything, control characters included. */

@@ -15,6 +15,6 @@ const BY_STATUS: Partial<Record<GrpcStatus, ExitStatus>> = {
 
 /** The one place where an error becomes an exit status. */
 export function exitStatusOf(code: ErrorCode): ExitStatus {
-  if (code === 'server_unreachable') return EXIT.unreachable
+  if (code === 'server_unreachable' || code === 'control_plane_unreachable') return EXIT.unreachable
   return BY_STATUS[ERRORS[code].grpc] ?? EXIT.failed
 }

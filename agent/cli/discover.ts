@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { addCommand } from '../../shared/add-command.ts'
 import { systemClock } from '../../shared/clock.ts'
 import { createLogger } from '../../shared/log.ts'
@@ -15,12 +15,13 @@ import type { CliDeps } from './deps.ts'
 export function discoverCommand(deps: CliDeps): Command {
   return new Command('discover')
     .description('what is on this host and how to protect it')
-    .option('--format <format>', 'table or json', 'table')
-    .action(async (options: { format: string }) => {
+    .addOption(new Option('--format <format>').choices(['table', 'json']).default('table'))
+    .action(async (options: { format: string }, command: Command) => {
+      const { home } = command.optsWithGlobals<{ home?: string }>()
       const findings: Finding[] = []
       const found = await discoverHere(deps, (finding) => findings.push(finding))
       if (options.format === 'json') return deps.print(JSON.stringify({ items: found, findings }, null, 2))
-      for (const source of found) printFound(source, deps)
+      for (const source of found) printFound(source, home, deps)
       for (const finding of findings) deps.print(`! ${finding.message}`)
       if (found.length === 0)
         deps.print(
@@ -52,11 +53,11 @@ export async function discoverHere(
   }
 }
 
-function printFound(source: FoundSource, deps: CliDeps): void {
+function printFound(source: FoundSource, home: string | undefined, deps: CliDeps): void {
   const size = source.size_bytes === undefined ? '' : `  ${(source.size_bytes / 1e6).toFixed(1)} MB`
   deps.print(`${source.engine}  ${source.title}${size}`)
   for (const [name, value] of Object.entries(source.facts)) deps.print(`    ${name}: ${value}`)
   for (const finding of source.findings)
     deps.print(`    ${finding.severity}: ${finding.message}${finding.hint ? ` ${finding.hint}` : ''}`)
-  deps.print(`    protect it: ${addCommand(source)}`)
+  deps.print(`    protect it: ${addCommand(source, home)}`)
 }

@@ -48,3 +48,8 @@ test('a connection of the environment is kept like one that is typed, and only w
   await run(['add', 'other', '--engine', 'postgres', '--url', 'postgres://backup@localhost/x'], '', environment)
   expect(await readdir(path.join(home, 'secrets'))).toEqual(['app.url'])
 })
+
+test('a setting that is missing is named as that', async () => {
+  const error = { code: 'invalid_config', message: 'source etc: path is missing', hint: expect.stringContaining('--path') }
+  await expect(run(['add', 'etc', '--engine', 'files'])).rejects.toMatchObject(error)
+})

@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises'
 import path from 'node:path'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { writeDurably } from '../../shared/durable-file.ts'
 import { requireName } from '../../shared/ids.ts'
 import { addSource, compileSource, loadAgentConfig, removeSource } from '../config/agent-config.ts'
@@ -50,7 +50,7 @@ export function sourceCommand(deps: CliDeps): Command {
   source
     .command('list')
     .description('the sources of this host')
-    .option('--format <format>', 'table or json', 'table')
+    .addOption(new Option('--format <format>').choices(['table', 'json']).default('table'))
     .action(async (options: { format: string }) => {
       const agent = await loadAgentConfig(deps.home())
       const sources = Object.entries(agent.sources).map(([name, entry]) => ({ name, engine: entry.engine, labels: entry.labels }))

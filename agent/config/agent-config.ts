@@ -69,6 +69,11 @@ function plainValue(document: ReturnType<typeof parseDocument>, file: string): u
 function configError(file: string, error: z.ZodError): HoldfastError {
   const issue = error.issues[0]
   const where = issue?.path.join('.') || 'the document'
+  if (issue?.code === 'invalid_type' && issue.message.endsWith('received undefined')) {
+    return new HoldfastError('invalid_config', `${file}: ${where} is missing`, {
+      hint: `Give it; docs/agent.md lists the settings of each engine. On the command line they are --path, --url and --option ${where}=...`,
+    })
+  }
   return new HoldfastError('invalid_config', `${file}: ${where}: ${issue?.message ?? 'not allowed'}`, {
     hint: `Correct ${where} in ${file}; unknown keys are refused so that a misspelt one is noticed.`,
   })

@@ -265,6 +265,15 @@ describe('backups', () => {
 })
 
 describe('jobs and the rest of the fleet', () => {
+  test('a job that is being cancelled says so until it is over', async () => {
+    const asked = '2026-11-21T02:01:00.000Z'
+    await serve({ getJob: async () => job({ status: 'running', cancel_requested_at: asked }) })
+    expect((await run(url, ['jobs', JOB])).out).toMatch(/status +running, being cancelled/)
+    await api?.app.close()
+    await serve({ getJob: async () => job({ status: 'cancelled', cancel_requested_at: asked }) })
+    expect((await run(url, ['jobs', JOB])).out).toMatch(/status +cancelled\n/)
+  })
+
   test('logs -f goes on until the job is finished', async () => {
     await serve({
       events: async function* () {

@@ -40,7 +40,7 @@ function bars(io: Io): ProgressDisplay {
   return {
     update(job) {
       const { done, total } = share(job)
-      const payload = { name: safe(job.source ?? job.agent), figures: figures(job) }
+      const payload = { name: safe(nameOf(job)), figures: figures(job) }
       const bar = shown.get(job.id) ?? multi.create(total, done, payload)
       shown.set(job.id, bar)
       bar.setTotal(total)
@@ -58,12 +58,15 @@ function changes(io: Io): ProgressDisplay {
       const now = [job.status, job.progress?.phase].filter(Boolean).join(' ')
       if (last.get(job.id) === now) return
       last.set(job.id, now)
-      io.err(`${safe(job.source ?? job.agent)}  ${safe(now)}  ${amounts(job)}`.trimEnd().concat('\n'))
+      io.err(`${safe(nameOf(job))}  ${safe(now)}  ${amounts(job)}`.trimEnd().concat('\n'))
     },
     note: (text) => io.err(`${safe(text)}\n`),
     close: () => undefined,
   }
 }
+
+/** What is read, or, of a restore, what is written. */
+const nameOf = (job: JobView) => job.target ?? job.source ?? job.agent
 
 /** Full only when the job has succeeded: what a job thinks is its total may grow. */
 function share(job: JobView): { done: number; total: number } {

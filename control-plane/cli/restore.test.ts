@@ -75,6 +75,8 @@ describe('restore', () => {
     const answer = await run(url, ['restore', BACKUP, '--plan'])
     expect(answer.out).toContain('replaces  database app  (5.0 MB there now are lost)')
     expect(answer.out).toContain('only a plan: nothing was changed')
+    expect(answer.out).toContain('into      db1/app')
+    expect(answer.out).toMatch(/^takes {5}about as long as the backup did: \d/m)
     expect(
       api?.operations.calls
         .filter(([name]) => name === 'startRestore')

@@ -13,7 +13,7 @@ import type { JobView } from '../api/schemas/jobs.ts'
 import type { Cli } from './cli.ts'
 import { printFacts, printJson, printTable } from './print.ts'
 import { countText, durationText, safe, sizeText, timeText } from './text.ts'
-import { isRefusedPlan } from './wait.ts'
+import { isOver, isRefusedPlan } from './wait.ts'
 
 /** What a job came to: its figures, or its error with what to do. */
 export function showJob(cli: Cli, job: JobView): void {
@@ -21,7 +21,7 @@ export function showJob(cli: Cli, job: JobView): void {
   printFacts(cli.io, {
     job: job.id,
     kind: job.kind,
-    status: job.status,
+    status: job.cancel_requested_at === null || isOver(job) ? job.status : `${job.status}, being cancelled`,
     source: job.source,
     target: job.target,
     agent: job.agent,
@@ -107,7 +107,7 @@ function restoreLines(job: JobView, detail: RestoreDetail): string[] {
   const lines = previewLines(detail.preview)
   if (detail.plan_only) {
     const verdict = isRefusedPlan(job) ? '; as things are, the restore would be refused' : ''
-    return [...lines, `only a plan: nothing was changed${verdict}`]
+    return [`into      ${detail.target}`, ...lines, `only a plan: nothing was changed${verdict}`]
   }
   if (job.status !== 'succeeded') return lines
   return [...lines, detail.checked ? 'counted and compared: it is what was backed up' : 'not counted and compared']

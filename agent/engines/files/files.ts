@@ -1,3 +1,4 @@
+import { access } from 'node:fs/promises'
 import path from 'node:path'
 import { randomBase32 } from '../../../shared/ids.ts'
 import type { Engine } from '../engine.ts'
@@ -24,7 +25,14 @@ export const filesEngine: Engine<FilesConfig> = {
   },
   /** Every folder of a host could be one: what to protect is the administrator's to say. */
   discover: async () => [],
-  describe: async (config) => ({ path: config.path }),
+  async describe(config) {
+    try {
+      await access(config.path)
+      return { path: config.path }
+    } catch (error) {
+      throw fileError(error, config.path)
+    }
+  },
   preflight,
   backup,
   preview,

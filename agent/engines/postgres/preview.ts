@@ -22,7 +22,7 @@ export async function preview(plan: RestorePlan<PostgresConfig>, source: BackupS
     refuseDowngrade(layout, await serverOf(session))
     const existing = await findDatabase(session, target)
     const tables = [...new Set(rows.map((one) => one.part))]
-    const shown = closure === null ? `all ${tables.length} tables` : listOf(tables)
+    const shown = closure === null ? wholeText(tables.length) : listOf(tables)
     return {
       creates: [`database ${JSON.stringify(target)} with ${shown}`],
       replaces: existing ? [{ what: `database ${JSON.stringify(target)}`, size_bytes: existing.sizeBytes ?? undefined }] : [],
@@ -67,3 +67,6 @@ async function lacking(session: Session, layout: Layout): Promise<Finding[]> {
   }
   return findings
 }
+
+const wholeText = (tables: number): string =>
+  tables === 0 ? 'no table' : tables === 1 ? 'its one table' : `all ${tables} tables`

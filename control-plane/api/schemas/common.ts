@@ -12,16 +12,17 @@ export const idPart = z
   .string()
   .regex(/^[0-9A-Za-z-]{1,27}$/)
   .describe('beginning or ending of an id')
+const NAME_RULE = 'each of a-z, 0-9, dot, underscore and hyphen'
 export const sourceName = z
   .string()
   .max(127)
-  .regex(/^[a-z0-9][a-z0-9._-]{0,62}\/[a-z0-9][a-z0-9._-]{0,62}$/)
+  .regex(/^[a-z0-9][a-z0-9._-]{0,62}\/[a-z0-9][a-z0-9._-]{0,62}$/, `has to be host/name, ${NAME_RULE}`)
   .describe('host/name')
 /** Where a restore goes: a host alone stands for the source's name there. */
 export const restoreTarget = z
   .string()
   .max(127)
-  .regex(/^[a-z0-9][a-z0-9._-]{0,62}(\/[a-z0-9][a-z0-9._-]{0,62})?$/)
+  .regex(/^[a-z0-9][a-z0-9._-]{0,62}(\/[a-z0-9][a-z0-9._-]{0,62})?$/, `has to be host or host/name, ${NAME_RULE}`)
   .describe("host/name to restore into, or a host: the backup's own source name there; left out: the place it came from")
 /** A source, or a pattern in which `*` stands for any run of characters but "/". */
 export const sourcePattern = z

@@ -150,7 +150,7 @@ async function cleanup(cli: Cli, options: { dryRun?: boolean }): Promise<ExitSta
     cli.io,
     ['BACKUP', 'SOURCE', 'CREATED', 'STORED', 'REASON'],
     answer.remove.map((one) => [one.id, one.source, timeText(one.created_at), sizeText(one.stored_bytes), one.reason]),
-    'nothing to remove',
+    answer.keep === 0 ? 'no policy says how long a backup is kept: all of them stay' : 'nothing to remove',
   )
   for (const held of answer.held) cli.io.out(`held  ${safe(held.source)}  ${safe(held.reason)}\n`)
   for (const finding of answer.findings) cli.io.out(`${finding.severity}  ${safe(finding.message)}\n`)

@@ -92,6 +92,7 @@ async function logs(cli: Cli, id: string, options: { follow?: boolean }): Promis
 
 async function all(cli: Cli, id: string): Promise<ExitStatus> {
   const items: LogView[] = []
+  let none = true
   let cursor: string | null = null
   do {
     const page: { items: LogView[]; next_cursor: string | null } = await cli.client.get(`/api/v1/jobs/${id}/logs`, {
@@ -100,9 +101,11 @@ async function all(cli: Cli, id: string): Promise<ExitStatus> {
     })
     if (cli.format === 'json') items.push(...page.items)
     else for (const line of page.items) cli.io.out(`${timeText(line.at)}  ${safe(line.level.padEnd(5))}  ${safe(line.message)}\n`)
+    none &&= page.items.length === 0
     cursor = page.next_cursor
   } while (cursor !== null)
   if (cli.format === 'json') printJson(cli.io, { items, next_cursor: null })
+  else if (none) cli.io.err('it wrote nothing to its log; -f shows its states and findings too\n')
   return EXIT.done
 }
 

@@ -11,7 +11,7 @@ import type { Run } from '../program.ts'
 import { quietDisplay } from '../progress.ts'
 import { resolveBackup } from '../resolve.ts'
 import { previewLines } from '../show-jobs.ts'
-import { safe } from '../text.ts'
+import { durationText, safe } from '../text.ts'
 import { isRefusedPlan, waitForJobs } from '../wait.ts'
 import { ID_HELP } from './backups.ts'
 import { collect, conclude } from './create.ts'
@@ -60,7 +60,11 @@ async function restore(cli: Cli, id: string, options: RestoreOptions): Promise<E
   const backup = await resolveBackup(cli.client, id)
   const start = (dryRun: boolean) =>
     cli.client.send<JobView>('POST', `/api/v1/backups/${backup.id}/restore`, bodyOf(options, dryRun))
-  if (options.plan) return await conclude(cli, await start(true), options)
+  if (options.plan) {
+    const verdict = await conclude(cli, await start(true), options)
+    if (cli.format === 'table' && options.wait) cli.io.out(`takes     ${durationOf(backup)}\n`)
+    return verdict
+  }
   if (options.overwrite && !options.yes) await askWithPlan(cli, backup, () => start(true))
   return await conclude(cli, await start(false), options)
 }
@@ -76,6 +80,12 @@ function bodyOf(options: RestoreOptions, dryRun: boolean): Record<string, unknow
     verify_integrity: options.verify,
     dry_run: dryRun,
   }
+}
+
+/** The nearest thing to a measurement that there is before the first restore. */
+function durationOf({ created_at, finished_at }: BackupView): string {
+  if (finished_at === null) return 'not known'
+  return `about as long as the backup did: ${durationText((Date.parse(finished_at) - Date.parse(created_at)) / 1000)}`
 }
 
 /** Nobody says yes to what they have not seen: the plan is made first. */
