@@ -92,7 +92,8 @@ export class Describer {
         )
         if (this.#stop.signal.aborted) return
         this.#facts = new Map(found)
-        tell(sources.map((source) => this.#described(source)))
+        // as it is now: a source that was added meanwhile must not be taken for one that was removed
+        tell(await this.sources())
       } catch (error) {
         log.warn({ err: error }, 'the sources could not be described')
       }
