@@ -45,3 +45,5 @@ try {
     process.exitCode = exitStatusOf(failure.code)
   }
 }
+// all of it is done and said: a connection that still waits for a store which does not answer must not keep the process
+process.exit()

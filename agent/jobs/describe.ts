@@ -5,7 +5,7 @@ import pLimit from 'p-limit'
 import type { Clock } from '../../shared/clock.ts'
 import { asHoldfastError, HoldfastError } from '../../shared/errors.ts'
 import type { Source } from '../../shared/generated/holdfast/agent/v1/session.ts'
-import type { Logger } from '../../shared/log.ts'
+import { createLogger, type Logger } from '../../shared/log.ts'
 import type { SourceConfig } from '../config/agent-config.ts'
 import type { Run } from '../engines/engine.ts'
 import { engineFor } from '../engines/registry.ts'
@@ -105,7 +105,9 @@ export class Describer {
   }
 
   async #factsOf(source: SourceConfig): Promise<Record<string, string>> {
-    const { clock, log, searchPath } = this.#options
+    const { clock, searchPath } = this.#options
+    // what goes wrong is told as a fact; every few minutes a warning of the same would only bury others
+    const log = createLogger({ level: 'error' })
     const scratch = await mkdtemp(path.join(tmpdir(), 'holdfast-describe-'))
     const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(LIMIT_MS)])
     const run: Run = {
