@@ -46,4 +46,4 @@ try {
   }
 }
 // all of it is done and said: a connection that still waits for a store which does not answer must not keep the process
-process.exit()
+if (stop.signal.aborted) process.exit()
