@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { mapOf } from './json.ts'
 import { NAME } from './ids.ts'
+import { mapOf } from './json.ts'
 
 /** Shapes of `JobResult.detail_json`: what an agent answers besides success or failure. Sizes in bytes. */
 
