@@ -59,15 +59,19 @@ export const listOf = <S extends z.ZodType>(row: S, most: number) =>
       return rows
     })
 
-/** The same for an object of many names. */
+/** The same for an object of many names. It comes back itself: z.record would make another of them. */
 export const mapOf = <S extends z.ZodType>(value: S) =>
-  z.record(z.string(), z.unknown()).transform((map, context): Record<string, z.output<S>> => {
-    for (const [name, one] of Object.entries(map)) {
-      const read = value.safeParse(one)
-      if (!read.success) return refuse(read.error, name, context)
-    }
-    return map as Record<string, z.output<S>>
-  })
+  z
+    .custom<Record<string, unknown>>(isMap, 'an object of names and values is expected')
+    .transform((map, context): Record<string, z.output<S>> => {
+      for (const name of Object.keys(map)) {
+        const read = value.safeParse(map[name])
+        if (!read.success) return refuse(read.error, name, context)
+      }
+      return map as Record<string, z.output<S>>
+    })
+
+const isMap = (value: unknown): boolean => typeof value === 'object' && value !== null && !Array.isArray(value)
 
 function refuse(error: z.ZodError, at: string | number, context: z.RefinementCtx): never {
   const [first] = error.issues
