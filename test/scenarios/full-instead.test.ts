@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { BackupView } from '../../control-plane/api/schemas/backups.ts'
@@ -48,6 +48,20 @@ async function expectIncremental(base: BackupView): Promise<void> {
 describe('an incremental is a full, and says why,', () => {
   it('where the source has no good backup yet', async () => {
     await expectIncremental(await expectFull(/no good backup yet/))
+  })
+
+  it('where the list of known chunks is gone and cannot be rebuilt from the index', async () => {
+    const base = await holdfast.operator.backUp('db1/tree', 'full')
+    await rm(path.join(holdfast.agents.get('db1')?.home ?? '', 'known', 'tree'), { recursive: true })
+    const index = path.join(holdfast.storeFolder, base.source, base.id, 'index', '1')
+    const bytes = await readFile(index)
+    bytes[bytes.length - 1] = (bytes[bytes.length - 1] ?? 0) ^ 1
+    await writeFile(index, bytes)
+    const backup = await holdfast.operator.backUp('db1/tree', 'incremental')
+    expect(backup).toMatchObject({ type: 'full', leans_on: [], valid: true })
+    expect((backup.job.detail as unknown as BackupDetail).reason).toMatch(/could not be rebuilt/)
+    expect(await findings(backup.job.id)).toContainEqual(expect.objectContaining({ code: 'base_unusable' }))
+    await expectIncremental(backup)
   })
 
   it('where a recipient was added: a run leans only on bases that every current recipient can open', async () => {
