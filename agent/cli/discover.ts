@@ -6,6 +6,7 @@ import { addCommand } from '../../shared/add-command.ts'
 import { systemClock } from '../../shared/clock.ts'
 import { createLogger } from '../../shared/log.ts'
 import type { Finding, FoundSource } from '../../shared/results.ts'
+import { sizeText } from '../../shared/size-text.ts'
 import type { Run } from '../engines/engine.ts'
 import { discover } from '../jobs/discover.ts'
 import { createTools } from '../process/spawn.ts'
@@ -54,7 +55,7 @@ export async function discoverHere(
 }
 
 function printFound(source: FoundSource, home: string | undefined, deps: CliDeps): void {
-  const size = source.size_bytes === undefined ? '' : `  ${(source.size_bytes / 1e6).toFixed(1)} MB`
+  const size = source.size_bytes === undefined ? '' : `  ${sizeText(source.size_bytes)}`
   deps.print(`${source.engine}  ${source.title}${size}`)
   for (const [name, value] of Object.entries(source.facts)) deps.print(`    ${name}: ${value}`)
   for (const finding of source.findings)

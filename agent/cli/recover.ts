@@ -7,6 +7,7 @@ import { parse as parseYaml } from 'yaml'
 import { systemClock } from '../../shared/clock.ts'
 import { HoldfastError } from '../../shared/errors.ts'
 import { createLogger } from '../../shared/log.ts'
+import { sizeText } from '../../shared/size-text.ts'
 import { openStore } from '../../shared/storage/registry.ts'
 import type { StorageTarget } from '../../shared/storage/target.ts'
 import type { Run } from '../engines/engine.ts'
@@ -118,12 +119,10 @@ function asTable(backups: readonly RecoverableBackup[]): string {
     style: { head: [], border: [] },
   })
   for (const { id, host, source, engine, type, readBytes, storedBytes, origin, state } of backups) {
-    table.push([id, `${host}/${source}`, engine, type, megabytes(readBytes), megabytes(storedBytes), origin, state])
+    table.push([id, `${host}/${source}`, engine, type, sizeText(readBytes), sizeText(storedBytes), origin, state])
   }
   return table.toString()
 }
-
-const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(bytes < 1e6 ? 2 : 1)} MB`
 
 async function restore(id: string, options: RestoreOptions, deps: RecoverDeps): Promise<void> {
   if (options.raw) requireRaw(options)

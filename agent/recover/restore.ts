@@ -34,7 +34,7 @@ export async function restoreRecovered(
   if (!parsed.success) {
     throw new HoldfastError(
       'invalid_config',
-      `the configuration for engine ${engine.kind} is not usable: ${z.prettifyError(parsed.error)}`,
+      `the configuration for engine ${engine.kind} is not usable: ${firstIssue(parsed.error)}`,
       {
         hint: `Give what a source of engine ${engine.kind} has; docs/agent.md lists its settings. --raw needs none.`,
       },
@@ -85,4 +85,9 @@ export function withoutEngine(config: unknown, engine: string): unknown {
   throw new HoldfastError('invalid_argument', `--config is of a source of engine ${named}; the backup is of engine ${engine}`, {
     hint: `Give the settings of a source of engine ${engine}.`,
   })
+}
+
+function firstIssue({ issues: [issue] }: z.ZodError): string {
+  const where = issue?.path.join('.')
+  return `${where ? `${where}: ` : ''}${issue?.message ?? 'not allowed'}`
 }

@@ -1,5 +1,7 @@
 /** How values look to a person. */
 
+export { sizeText } from '../../shared/size-text.ts'
+
 /**
  * Text that came from a server, and to it from databases and hosts, made harmless for a terminal: control characters (C0, C1,
  * DEL), which could move the cursor or retype commands, and characters that turn the direction of writing, show as escapes.
@@ -9,21 +11,6 @@ export function safe(text: string): string {
     /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   )
-}
-
-const UNITS = ['B', 'kB', 'MB', 'GB', 'TB', 'PB']
-
-/** Decimal units: 3.1 MB. */
-export function sizeText(bytes: number | null | undefined): string {
-  if (bytes === null || bytes === undefined) return '-'
-  let value = bytes
-  let unit = 0
-  while (value >= 999.5 && unit < UNITS.length - 1) {
-    value /= 1000
-    unit++
-  }
-  const digits = unit === 0 || value >= 99.95 ? 0 : value >= 0.995 || value === 0 ? 1 : 2
-  return `${value.toFixed(digits)} ${UNITS[unit]}`
 }
 
 /** The two largest units: 3 d 4 h, 12 min 5 s. */

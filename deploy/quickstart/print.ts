@@ -14,12 +14,6 @@ export function row(held: boolean | null, what: string, text: string): void {
 /** `12 480` */
 export const grouped = (value: number): string => String(value).replace(/\B(?=(\d{3})+$)/g, ' ')
 
-/** Of bytes, in megabytes, with as many digits as say something. */
-export function megabytes(bytes: number): string {
-  const value = bytes / 1e6
-  return `${value >= 0.095 || value === 0 ? value.toFixed(1) : value.toFixed(2)} MB`
-}
-
 /** As one would type it here: `data/store`, or in full where the home lies elsewhere. */
 export function shownPath(home: string, name: string, cwd = process.cwd()): string {
   const file = path.resolve(cwd, home, name)

@@ -4,7 +4,8 @@ import type { JobView } from '../../control-plane/api/schemas/jobs.ts'
 import type { RunningServer } from '../../control-plane/server/start-server.ts'
 import { HoldfastError } from '../../shared/errors.ts'
 import type { TestRestoreDetail } from '../../shared/results.ts'
-import { grouped, megabytes, row } from './print.ts'
+import { sizeText } from '../../shared/size-text.ts'
+import { grouped, row } from './print.ts'
 import { addNotes, type Sample } from './sample.ts'
 
 interface TourOptions {
@@ -89,8 +90,8 @@ export class Tour {
   }
 
   #show(backup: BackupView, note: string): void {
-    const read = `${megabytes(backup.size_bytes ?? 0)} read`.padEnd(13)
-    const stored = `${megabytes(backup.stored_bytes ?? 0)} stored`.padEnd(16)
+    const read = `${sizeText(backup.size_bytes ?? 0)} read`.padEnd(13)
+    const stored = `${sizeText(backup.stored_bytes ?? 0)} stored`.padEnd(16)
     const verdict = backup.valid === true ? 'valid' : 'NOT VALID'
     row(backup.valid === true, 'backup', `${backup.source}   ${backup.type.padEnd(12)} ${read} ${stored} ${verdict}${note}`)
   }
