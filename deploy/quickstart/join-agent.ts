@@ -26,6 +26,8 @@ interface JoinOptions {
 }
 
 const WAIT_MS = 60_000
+/** The rest is for `discover`: a server may hold hundreds of databases. */
+const SHOWN = 5
 
 /** Enrols the agent as any host is, unless it was before, gives it the sample's sources, and waits until it is connected. */
 export async function joinAgent(options: JoinOptions): Promise<Joined> {
@@ -76,5 +78,8 @@ export async function foundHere(agent: AgentProcess, home: string): Promise<stri
   const { sources } = await loadAgentConfig({ config: folder, state: folder })
   const protectedUrls = Object.values(sources).map(({ url }) => url)
   const open = answer.items.filter(({ add }) => !add.some((argument) => protectedUrls.includes(argument)))
-  return open.map((found) => `${found.title} - protect it: ${homeNeeded(home, 'agent')}npx --no-install ${addCommand(found)}`)
+  const agentCommand = `${homeNeeded(home, 'agent')}npx --no-install `
+  const lines = open.slice(0, SHOWN).map((found) => `${found.title} - protect it: ${agentCommand}${addCommand(found)}`)
+  const more = open.length - lines.length
+  return more > 0 ? [...lines, `and ${more} more: ${agentCommand}holdfast-agent discover`] : lines
 }
