@@ -12,7 +12,9 @@ import type { ControlPlane } from './control-plane.ts'
 import { recordValidation } from './record-verification.ts'
 import { validateBackup } from './validate-backup.ts'
 
-/** Looks that a store surely answers within ten seconds. */
+/** An operator waits so long for a check, and is given its job then. */
+const NOW_MS = 10_000
+/** With more looks than these it is not even tried. */
 const OBJECTS_AT_ONCE = 2000
 
 /** A check made now, or the job that makes it where it would take long. */
@@ -24,13 +26,34 @@ export async function validateNow(
   const backup = await getBackup(cp.catalog.db, id)
   if (backup.status !== 'good') throw notGood(backup)
   const startedAt = cp.clock.now()
-  if ((await objectCount(cp.catalog.db, [backup.id, ...backup.leansOn])) > OBJECTS_AT_ONCE) {
+  const many = (await objectCount(cp.catalog.db, [backup.id, ...backup.leansOn])) > OBJECTS_AT_ONCE
+  const validation = many ? null : await withinTime(cp, (signal) => validateBackup(cp, backup, signal))
+  if (!validation) {
     const source = await findSource(cp.catalog.db, `${backup.host}/${backup.source}`)
     return { job: await queue(cp, by, { kind: 'validate', backup_id: id }, { agentId: source.agentId, sourceId: source.id }) }
   }
-  const validation = await validateBackup(cp, backup, AbortSignal.timeout(60_000))
   await recordValidation(cp, backup, validation, { startedAt, jobId: null })
   return { validation }
+}
+
+/** Null when the time is over. What is then broken off is no finding: it has advice to try again. */
+async function withinTime<T>(cp: ControlPlane, work: (signal: AbortSignal) => Promise<T>): Promise<T | null> {
+  const over = new AbortController()
+  const done = new AbortController()
+  const reason = new HoldfastError('deadline_exceeded', 'the check takes longer than an operator waits', { retry: true })
+  cp.clock.sleep(NOW_MS, done.signal).then(
+    () => over.abort(reason),
+    // it was done in time
+    () => undefined,
+  )
+  try {
+    return await work(over.signal)
+  } catch (error) {
+    if (over.signal.aborted) return null
+    throw error
+  } finally {
+    done.abort()
+  }
 }
 
 /** Every byte read back: by the host named, else by another than the one that made the backup, since only that counts as verified. */

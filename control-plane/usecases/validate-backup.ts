@@ -34,14 +34,14 @@ const MAX_DETAILS = 200
 export async function validateBackup(cp: ControlPlane, backup: BackupRow, signal: AbortSignal): Promise<Validation> {
   const check = new Check()
   const target = await cp.target(backup.target)
-  const manifest = await checkManifest(cp, target, backup, check)
+  const manifest = await checkManifest(cp, target, backup, { check, signal })
   if (!manifest) {
     check.add('object_missing', manifestKey(backup), `backup ${backup.id} was never committed`)
     return check.result()
   }
   const leansOn = new Map<string, Manifest>()
   for (const ref of await closure(cp.catalog.db, backup.id)) {
-    const leaned = await checkManifest(cp, target, ref, check)
+    const leaned = await checkManifest(cp, target, ref, { check, signal })
     if (leaned) leansOn.set(ref.id, leaned)
   }
   const head = (key: string) => target.head(key, signal)
@@ -83,12 +83,17 @@ class Check {
   }
 }
 
-async function checkManifest(cp: ControlPlane, target: StorageTarget, ref: BackupRef, check: Check): Promise<Manifest | null> {
+async function checkManifest(
+  cp: ControlPlane,
+  target: StorageTarget,
+  ref: BackupRef,
+  { check, signal }: { check: Check; signal: AbortSignal },
+): Promise<Manifest | null> {
   const key = manifestKey(ref)
   const recorded = await manifestOf(cp.catalog.db, ref.id)
   if (!recorded) return null
   await check.collect(key, async () => {
-    const stored = await target.get(key)
+    const stored = await target.get(key, { signal })
     if (!stored.equals(recorded.bytes)) check.add('manifest_forged', key, `${key} is not the manifest that was committed`)
   })
   return verifyManifest(recorded.bytes, { verifyingKey: cp.fleet.verifyingKeyText }).manifest

@@ -80,7 +80,7 @@ describe.each(await catalogsUnderTest())('a backup that fails after its commit b
 
   test('has its manifest and keys taken out of the store at once, and the rest when no address is open any more', async () => {
     const { backup } = await failed()
-    expect(await withdrawManifests(deps(), now())).toBe(true)
+    expect(await withdrawManifests(deps(), now())).toEqual([])
     expect(await stored(backup)).toEqual([PACK])
     expect(await listAuditEntries(under.catalog.db, { subject: backup.id }, { limit: 10 })).toMatchObject([
       { action: 'backup.withdrawn', outcome: 'done' },
@@ -98,7 +98,7 @@ describe.each(await catalogsUnderTest())('a backup that fails after its commit b
       claimed.job.id,
       'failed',
     ])
-    expect(await withdrawManifests(deps(), now())).toBe(true)
+    expect(await withdrawManifests(deps(), now())).toEqual([])
     expect(await stored(backup)).toEqual([PACK])
   })
 
@@ -109,12 +109,12 @@ describe.each(await catalogsUnderTest())('a backup that fails after its commit b
       removals += 1
       if (removals === at) throw new HoldfastError('target_unreachable', 'the store is away', { retry: true })
     })
-    expect(await withdrawManifests(deps(dying), now())).toBe(false)
+    expect(await withdrawManifests(deps(dying), now())).toEqual([backup.id])
     expect(await stored(backup)).toContain('keys/1')
-    expect(await withdrawManifests(deps(), now())).toBe(true)
+    expect(await withdrawManifests(deps(), now())).toEqual([])
     expect(await stored(backup)).toEqual([PACK])
     const seen: string[] = []
-    expect(await withdrawManifests(deps(onRemove(target, (key) => seen.push(key))), now())).toBe(true)
+    expect(await withdrawManifests(deps(onRemove(target, (key) => seen.push(key))), now())).toEqual([])
     expect(seen).toEqual([])
   })
 
@@ -127,9 +127,15 @@ describe.each(await catalogsUnderTest())('a backup that fails after its commit b
         return typeof value === 'function' ? value.bind(of) : value
       },
     })
-    expect(await withdrawManifests(deps(keeping), now())).toBe(false)
+    expect(await withdrawManifests(deps(keeping), now())).toEqual([backup.id])
     expect(await stored(backup)).toContain('manifest.json')
-    expect(await withdrawManifests(deps(), now())).toBe(true)
+    // it waits, and does not hold up another
+    const other = await failed()
+    expect(await withdrawManifests(deps(keeping), now(), { later: new Set([backup.id, other.backup.id]) })).toEqual([])
+    expect(await withdrawManifests(deps(), now(), { later: new Set([backup.id]) })).toEqual([])
+    expect(await stored(other.backup)).toEqual([PACK])
+    expect(await stored(backup)).toContain('manifest.json')
+    expect(await withdrawManifests(deps(), now())).toEqual([])
     expect(await stored(backup)).toEqual([PACK])
   })
 
@@ -155,7 +161,7 @@ describe.each(await catalogsUnderTest())('a backup that fails after its commit b
     const good = await committed()
     await beginValidation(under.catalog.db, good.of, now(), later(60_000))
     await finishAttempt(under.catalog.db, good.of, { outcome: 'succeeded' }, now())
-    expect(await withdrawManifests(deps(), now())).toBe(true)
+    expect(await withdrawManifests(deps(), now())).toEqual([])
     for (const { backup } of [running, good]) expect(await stored(backup)).toEqual(['keys/1', 'manifest.json', PACK])
     const recorded = await manifestOf(under.catalog.db, running.backup.id)
     await resumeCommit(cp(), { id: running.claimed.job.id, backupId: running.backup.id })

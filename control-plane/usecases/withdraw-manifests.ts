@@ -9,26 +9,30 @@ import { type DestroyDeps, removeKeys, removeProven } from './destroy-backups.ts
  * A backup that failed after its commit had begun (it did not validate, its deadline passed) may have its manifest in the store, signed by
  * the fleet: whoever has the store alone would believe it. So manifest and keys go at once, in every version, and not only with the rest
  * of what the attempt left, which has to wait for the last signed address. Every step may be repeated, by whichever control plane; what a
- * target refuses is tried again at the next call. Returns whether nothing is left to do.
+ * target refuses is tried again at the next call, unless `later` has it. Returns the ids that could not be withdrawn.
  */
-export async function withdrawManifests(deps: DestroyDeps, now: Date, signal?: AbortSignal): Promise<boolean> {
-  const due = await listToWithdraw(deps.catalog.db)
-  let done = true
-  for (const backup of due) {
+export async function withdrawManifests(
+  deps: DestroyDeps,
+  now: Date,
+  { signal, later }: { signal?: AbortSignal; later?: ReadonlySet<string> } = {},
+): Promise<string[]> {
+  const failed: string[] = []
+  for (const backup of await listToWithdraw(deps.catalog.db)) {
+    if (later?.has(backup.id)) continue
     signal?.throwIfAborted()
     try {
       await withdraw(deps, backup, now, signal)
       deps.log.warn({ backup: backup.id }, 'the manifest of a failed backup was taken out of the store')
     } catch (error) {
       if (signal?.aborted) throw error
-      done = false
+      failed.push(backup.id)
       deps.log.error(
         { err: asHoldfastError(error), backup: backup.id },
         'the manifest of a failed backup is still in the store: its removal is tried again',
       )
     }
   }
-  return done
+  return failed
 }
 
 async function withdraw(

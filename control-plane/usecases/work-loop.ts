@@ -1,3 +1,4 @@
+import { backoffMs } from '../../shared/backoff.ts'
 import { asHoldfastError } from '../../shared/errors.ts'
 import { getBackup } from '../catalog/backups.ts'
 import { claimValidations, takeOverCommits } from '../catalog/claim-jobs.ts'
@@ -16,8 +17,8 @@ import { withdrawManifests } from './withdraw-manifests.ts'
 
 /** Notifications only make a round earlier: the poll decides. */
 const POLL_MS = 2000
-/** After a store refused, or could not be reached. */
-const WITHDRAW_AGAIN_MS = 30_000
+/** After a store refused, or could not be reached; a lock on the bucket may refuse for weeks. */
+const WITHDRAW_AGAIN_MS = { first: 30_000, longest: 600_000 }
 
 /**
  * The rounds of one control plane: leases renewed and expired, cancels passed on, due jobs given out, commits that another one left behind
@@ -35,7 +36,8 @@ export class WorkLoop {
   #sightedMs: number
   #running: Promise<void> = Promise.resolve()
   #withdrawing: Promise<void> | null = null
-  #withdrawNotBeforeMs = 0
+  /** Failed backups whose manifests a store did not let go: one that is locked must not hold up the others. */
+  readonly #withdrawLater = new Map<string, { readonly failures: number; readonly notBeforeMs: number }>()
 
   constructor(cp: ControlPlane, sessions: AgentSessions, held: () => readonly Session[]) {
     this.#cp = cp
@@ -158,18 +160,27 @@ export class WorkLoop {
 
   /** Beside the rounds: a store that hangs must not keep jobs waiting. */
   async #withdraw(): Promise<void> {
-    const { clock, log } = this.#cp
-    if (this.#withdrawing || clock.monotonicMs() < this.#withdrawNotBeforeMs) return
-    this.#withdrawing = withdrawManifests(this.#cp, clock.now(), this.#stop.signal)
+    this.#withdrawing ??= this.#withdrawDue()
       .catch((error: unknown) => {
         if (!this.#stop.signal.aborted)
-          log.error({ err: asHoldfastError(error) }, 'manifests of failed backups could not be removed')
-        return false
+          this.#cp.log.error({ err: asHoldfastError(error) }, 'manifests of failed backups could not be removed')
       })
-      .then((done) => {
-        if (!done) this.#withdrawNotBeforeMs = clock.monotonicMs() + WITHDRAW_AGAIN_MS
+      .finally(() => {
         this.#withdrawing = null
       })
+  }
+
+  async #withdrawDue(): Promise<void> {
+    const nowMs = this.#cp.clock.monotonicMs()
+    const waiting = [...this.#withdrawLater].filter(([, { notBeforeMs }]) => notBeforeMs > nowMs)
+    const later = new Set(waiting.map(([id]) => id))
+    const failed = await withdrawManifests(this.#cp, this.#cp.clock.now(), { later, signal: this.#stop.signal })
+    for (const id of this.#withdrawLater.keys()) if (!later.has(id) && !failed.includes(id)) this.#withdrawLater.delete(id)
+    for (const id of failed) {
+      const failures = (this.#withdrawLater.get(id)?.failures ?? 0) + 1
+      const { first, longest } = WITHDRAW_AGAIN_MS
+      this.#withdrawLater.set(id, { failures, notBeforeMs: nowMs + backoffMs(failures, first, longest) })
+    }
   }
 
   async #dispatch(): Promise<void> {
