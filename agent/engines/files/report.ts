@@ -83,6 +83,10 @@ export class Report {
     this.#run.finding({ code: kind, severity, message: `${printable(path)} ${what}${code}`, hint })
   }
 
+  countOf(kind: ReportKind): number {
+    return this.#counts.get(kind) ?? 0
+  }
+
   /** One more finding for each kind that was not told in full. */
   close(): void {
     for (const [kind, count] of this.#counts) {

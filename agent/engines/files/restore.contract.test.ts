@@ -100,6 +100,17 @@ describe('a hostile backup', () => {
     expect(findings).toMatchObject([{ code: 'entry_not_restored', severity: 'error' }])
     expect(fs.readdirSync(shop.beside('copy'))).toEqual(['b'])
   })
+
+  test('what is there is not replaced by less than the backup holds', async () => {
+    fs.writeFileSync(shop.at('old'), 'old')
+    const less = forged(['a', { hardLinkTo: 'absent' }], ['b', { content: 'x' }])
+    for (const parts of [[], ['a', 'b']]) {
+      const failure = await failureOf(shop.restore(less, null, { overwrite: true, parts }))
+      expect(failure).toMatchObject({ message: expect.stringContaining('was not replaced') })
+      expect(fs.readdirSync(shop.root)).toEqual(['old'])
+      expect(fs.readdirSync(shop.folder)).toEqual(['tree'])
+    }
+  })
 })
 
 test('a sparse file comes back with its holes', async () => {

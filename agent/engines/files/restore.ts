@@ -35,6 +35,7 @@ async function restoreInto(target: Target, parts: Parts, source: BackupSource, r
   try {
     run.progress({ phase: 'writing' })
     await fill(staging.path, parts, source, run, report)
+    if (target.exists) refuseLess(target, report)
     await staging.sync()
     run.signal.throwIfAborted()
     run.fenced()
@@ -62,6 +63,19 @@ async function fill(root: Buffer, parts: Parts, source: BackupSource, run: Run, 
   } finally {
     maker.close()
   }
+}
+
+/** What is there gives way to the whole of what was chosen, or stays. */
+function refuseLess(target: Target, report: Report): void {
+  const absent = report.countOf('entry_not_restored')
+  if (absent === 0) return
+  throw new HoldfastError(
+    'not_supported',
+    `${absent} entries of the backup cannot be made here: ${target.path} was not replaced`,
+    {
+      hint: 'Restore into another name, or run the agent as a user, and onto a file system, that can have them; the findings name them.',
+    },
+  )
 }
 
 function refuseMapping(plan: RestorePlan<FilesConfig>): void {
