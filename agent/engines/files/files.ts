@@ -1,14 +1,12 @@
 import { access } from 'node:fs/promises'
-import path from 'node:path'
-import { randomBase32 } from '../../../shared/ids.ts'
 import type { Engine } from '../engine.ts'
 import { backup } from './backup.ts'
 import { check, count } from './check.ts'
-import { type FilesConfig, filesConfig, locate } from './config.ts'
+import { type FilesConfig, filesConfig } from './config.ts'
 import { fileError } from './errors.ts'
 import { preflight, preview } from './preflight.ts'
-import { removeTree } from './remove.ts'
 import { restore } from './restore.ts'
+import { openSandbox } from './sandbox.ts'
 import { findTarget } from './target.ts'
 
 /** A folder with everything that a file system keeps of it: README.md says what and how. */
@@ -40,15 +38,5 @@ export const filesEngine: Engine<FilesConfig> = {
   placeKey: async (place) => findTarget(place).path,
   count,
   check,
-  async sandbox(config) {
-    const name = `.holdfast-test-${randomBase32(10)}`
-    const root = config.restore_roots[0]
-    const place = { config, targetName: root ? path.join(root, name) : name, restored: true }
-    const made = locate(place).path
-    const dispose = () =>
-      removeTree(Buffer.from(made)).catch((error: unknown) => {
-        throw fileError(error, made)
-      })
-    return { place, dispose }
-  },
+  sandbox: openSandbox,
 }

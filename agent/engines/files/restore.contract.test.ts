@@ -1,9 +1,10 @@
+import { createHash } from 'node:crypto'
 import * as fs from 'node:fs'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { BackupSource, TreeEntry } from '../../../shared/artifacts.ts'
 import { runCommand, tryCommand } from '../../../test/harness/commands.ts'
 import { type MemoryBackup, memorySource } from '../testing/memory.ts'
-import { failureOf, withRun } from '../testing/plans.ts'
+import { failureOf, restorePlan, withRun } from '../testing/plans.ts'
 import { filesEngine } from './files.ts'
 import { isRoot } from './odd-tree.fixture.ts'
 import { codes, Workshop } from './tree.fixture.ts'
@@ -234,6 +235,26 @@ describe('what a killed restore left', () => {
     expect(fs.readdirSync(shop.beside('copy'))).toEqual(['precious'])
     await shop.restore(source, 'copy', { overwrite: true })
     expect(fs.readdirSync(shop.folder).sort()).toEqual(['copy', 'tree'])
+  })
+})
+
+test('what a killed test restore left is removed by the next one; what a living one looks at is not', async () => {
+  const { source } = await shop.take()
+  await withRun(async (run) => {
+    const living = await filesEngine.sandbox(shop.config(), run)
+    await filesEngine.restore(restorePlan(shop.config(), living.place.targetName), source, run)
+    // as one that was killed before, and one that was killed after its tree got its name
+    const staged = `.holdfast-new-${createHash('sha256').update(shop.beside('.holdfast-test-0000000001')).digest('hex').slice(0, 12)}-0000000009`
+    for (const name of ['.holdfast-test-0000000001.lock', '.holdfast-test-0000000002.lock', '.holdfast-test-mine'])
+      fs.writeFileSync(shop.beside(name), '')
+    fs.mkdirSync(shop.beside(staged, 'half'), { recursive: true })
+    fs.mkdirSync(shop.beside('.holdfast-test-0000000002', 'whole'), { recursive: true })
+    const next = await filesEngine.sandbox(shop.config(), run)
+    const here = [living, next].map(({ place }) => place.targetName ?? '')
+    const kept = [...here.map((name) => `${name}.lock`), here[0], '.holdfast-test-mine', 'tree'].sort()
+    expect(fs.readdirSync(shop.folder).sort()).toEqual(kept)
+    for (const sandbox of [living, next]) await sandbox.dispose()
+    expect(fs.readdirSync(shop.folder).sort()).toEqual(['.holdfast-test-mine', 'tree'])
   })
 })
 

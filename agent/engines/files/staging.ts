@@ -85,7 +85,7 @@ export class Staging {
 }
 
 /** Ends what a killed restore into the same target began: puts back what it had moved away, removes what it had made. */
-async function clean(target: Target): Promise<void> {
+export async function clean(target: Target): Promise<void> {
   const names = readdirSync(target.parent, { encoding: 'buffer' }).map(String)
   const old = names.filter((name) => name.startsWith(`${OLD_PREFIX}${tag(target)}-`))
   if (old[0] && !target.exists) {
@@ -102,7 +102,8 @@ async function clean(target: Target): Promise<void> {
   }
 }
 
-function isAbandoned(folder: Buffer): boolean {
+/** Whether no living process has it locked. */
+export function isAbandoned(folder: Buffer): boolean {
   let fd: number
   try {
     fd = openSync(folder, constants.O_RDONLY | constants.O_NOFOLLOW)
