@@ -21,11 +21,8 @@ export async function restore(plan: RestorePlan<SqliteConfig>, source: BackupSou
     const target = await findTarget(plan)
     if (!plan.overwrite) refuseExisting(target)
     const info = await databaseOf(source)
-    const prefix = `${NEW_PREFIX}${createHash('sha256').update(target.path).digest('hex').slice(0, 12)}-`
-    // of restores into this place that were killed: no two are ever at it at the same time
-    for (const name of await readdir(target.folder))
-      if (name.startsWith(prefix)) await rm(path.join(target.folder, name), { force: true })
-    const staged = path.join(target.folder, prefix + randomBase32(10))
+    await removeStaged(target.folder, target.path)
+    const staged = path.join(target.folder, stagedPrefix(target.path) + randomBase32(10))
     const handle = await open(staged, 'wx', 0o600)
     try {
       await write(handle, source, info, run)
@@ -42,6 +39,14 @@ export async function restore(plan: RestorePlan<SqliteConfig>, source: BackupSou
     run.signal.throwIfAborted()
     throw fileError(error, plan.targetName ?? plan.config.path)
   }
+}
+
+const stagedPrefix = (target: string): string => `${NEW_PREFIX}${createHash('sha256').update(target).digest('hex').slice(0, 12)}-`
+
+/** What restores into this place left that were killed: no two are ever at it at the same time. */
+export async function removeStaged(folder: string, target: string): Promise<void> {
+  for (const name of await readdir(folder))
+    if (name.startsWith(stagedPrefix(target))) await rm(path.join(folder, name), { force: true })
 }
 
 async function write(handle: FileHandle, source: BackupSource, info: ArtifactInfo, run: Run): Promise<void> {

@@ -1,12 +1,10 @@
-import { rm } from 'node:fs/promises'
-import { randomBase32 } from '../../../shared/ids.ts'
 import type { Engine } from '../engine.ts'
 import { backup } from './backup.ts'
 import { check, count } from './check.ts'
-import { locate, SIDECARS, type SqliteConfig, sqliteConfig } from './config.ts'
-import { fileError } from './errors.ts'
+import { type SqliteConfig, sqliteConfig } from './config.ts'
 import { describe, preflight, preview } from './preflight.ts'
 import { restore } from './restore.ts'
+import { openSandbox } from './sandbox.ts'
 import { findTarget } from './target.ts'
 
 /** One SQLite database file, backed up while others write to it. */
@@ -31,16 +29,5 @@ export const sqliteEngine: Engine<SqliteConfig> = {
   placeKey: async (place) => (await findTarget(place)).path,
   count,
   check,
-  async sandbox(config) {
-    const place = { config, targetName: `.holdfast-test-${randomBase32(10)}`, restored: true }
-    const made = locate(place)
-    const dispose = async () => {
-      try {
-        for (const suffix of ['', ...SIDECARS]) await rm(made + suffix, { force: true })
-      } catch (error) {
-        throw fileError(error, made)
-      }
-    }
-    return { place, dispose }
-  },
+  sandbox: openSandbox,
 }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { chmod, chown, copyFile, mkdtemp, readdir, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -172,4 +173,24 @@ test('who may write to the folder cannot turn the restore onto another file: no 
   const after = await stat(victim)
   expect([after.uid, after.gid, after.mode]).toEqual([before.uid, before.gid, before.mode])
   expect((await readdir(folder)).sort()).toEqual(['app.db', 'aside', 'victim'])
+})
+
+test('what a killed test restore left is removed by the next one; what a living one looks at is not', async () => {
+  const tag = createHash('sha256').update(path.join(folder, '.holdfast-test-0000000001')).digest('hex').slice(0, 12)
+  await withRun(async (run) => {
+    const living = await sqliteEngine.sandbox(config(), run)
+    await sqliteEngine.restore(restorePlan(config(), living.place.targetName), source, run)
+    for (const dead of ['.holdfast-test-0000000001', '.holdfast-test-0000000002'])
+      new DatabaseSync(path.join(folder, `${dead}.lock`)).close()
+    // killed before, and after, it had its name; one file that only looks like a lock
+    for (const name of [`.holdfast-new-${tag}-0000000009`, '.holdfast-test-0000000002', '.holdfast-test-0000000002-wal'])
+      await writeFile(path.join(folder, name), 'half')
+    await writeFile(path.join(folder, '.holdfast-test-0000000003.lock'), 'x'.repeat(1000))
+    const next = await sqliteEngine.sandbox(config(), run)
+    const here = [living, next].map(({ place }) => place.targetName ?? '')
+    const own = ['.holdfast-test-0000000003.lock', 'app.db']
+    expect((await readdir(folder)).sort()).toEqual([...here.map((name) => `${name}.lock`), here[0], ...own].sort())
+    for (const sandbox of [living, next]) await sandbox.dispose()
+    expect((await readdir(folder)).sort()).toEqual(own)
+  })
 })
