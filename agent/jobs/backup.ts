@@ -128,6 +128,7 @@ async function openBackupWriter(
     agentRecipient: job.start.agent.ageRecipient,
     known: options.known,
     gearKey: options.known?.gearKey ?? new Secret(Buffer.from(keys.gearKey)),
+    sourceBytes: () => Math.max(job.totals().totalBytes, Number(work.expectedBytes)),
     damagedPacks: work.damagedPacks,
     resend: { backupIds: work.resendBackupIds, permille: work.resendPermille },
     objects: options.sink,

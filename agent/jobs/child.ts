@@ -126,6 +126,7 @@ function context(start: JobStart, { command, reporter, log, scratch, objects }: 
     log,
     run,
     report: (change: Partial<PlainProgress>) => reporter.report(change),
+    totals: () => reporter.totals,
     finding: run.finding,
     source: (name) => compileSource(sources, name),
   }

@@ -20,6 +20,8 @@ export interface JobContext {
   readonly run: Run
   /** Merges into the job's progress; sent at most four times a second. */
   report(change: Partial<PlainProgress>): void
+  /** What was reported so far. */
+  totals(): PlainProgress
   finding(finding: Finding): void
   /** Compiles a source of agent.yaml. */
   source(name: string): SourceConfig

@@ -153,9 +153,14 @@ describe.each(catalogs)('jobs, $kind', ({ open }) => {
     const { db } = under.catalog
     const host = await newHost()
     const full = await backUp(host)
-    expect(full.dispatch).toMatchObject({ type: 'full', reason: 'no_good_backup', base: null })
+    expect(full.dispatch).toMatchObject({ type: 'full', reason: 'no_good_backup', base: null, expectedBytes: 0 })
     const first = await backUp(host)
-    expect(first.dispatch).toMatchObject({ type: 'incremental', base: { id: full.job.backupId }, leanedOn: [] })
+    expect(first.dispatch).toMatchObject({
+      type: 'incremental',
+      base: { id: full.job.backupId },
+      leanedOn: [],
+      expectedBytes: 100,
+    })
     const second = await backUp(host)
     expect(second.dispatch).toMatchObject({ base: { id: first.job.backupId }, leanedOn: [{ id: full.job.backupId }] })
     expect((await closure(db, second.job.backupId ?? '')).map((base) => base.id)).toEqual([full.job.backupId, first.job.backupId])

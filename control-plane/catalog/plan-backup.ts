@@ -8,6 +8,7 @@ import {
   chooseResend,
   type FullReason,
   RESEND_PERMILLE,
+  sameParts,
 } from '../domain/bases.ts'
 import type { BackupType, SpecOf } from '../domain/job-spec.ts'
 import { policySchema, selectsSource } from '../domain/policy.ts'
@@ -36,6 +37,8 @@ export interface BackupDispatch {
   readonly damagedPacks: readonly string[]
   readonly resendBackupIds: readonly string[]
   readonly resendPermille: number
+  /** Bytes of the largest good backup of the same parts; 0 without one. An incremental of a tree reads less than the tree has. */
+  readonly expectedBytes: number
 }
 
 /**
@@ -76,6 +79,12 @@ export async function planBackup(
       refs.map((ref) => ({ ...ref, retired: ref.retiredAt !== null })),
     ),
     resendPermille: RESEND_PERMILLE,
+    expectedBytes: Math.max(
+      0,
+      ...all
+        .filter((backup) => backup.status === 'good' && sameParts(backup.parts, spec.parts))
+        .map((backup) => backup.sizeBytes ?? 0),
+    ),
   }
 }
 

@@ -79,7 +79,7 @@ function newestFirst(a: BaseCandidate, b: BaseCandidate): number {
   return b.createdAt.getTime() - a.createdAt.getTime() || (a.id < b.id ? 1 : -1)
 }
 
-function sameParts(a: readonly string[], b: readonly string[]): boolean {
+export function sameParts(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && [...a].sort().join('\0') === [...b].sort().join('\0')
 }
 

@@ -88,6 +88,7 @@ function backupWork(spec: Extract<JobSpec, { kind: 'backup' }>, dispatch: Backup
     resendBackupIds: [...dispatch.resendBackupIds],
     resendPermille: dispatch.resendPermille,
     leanedOn: dispatch.leanedOn.map(wireRef),
+    expectedBytes: BigInt(dispatch.expectedBytes),
     fullReason: dispatch.reason === null ? WireFullReason.UNSPECIFIED : FULL_REASONS[dispatch.reason],
   }
 }

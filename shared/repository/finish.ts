@@ -6,6 +6,7 @@ import type { Fingerprint } from '../results.ts'
 import type { ArtifactContext, WrittenArtifact } from './artifact-writer.ts'
 import { PageFiller } from './body-writer.ts'
 import { ByteWriter } from './bytes.ts'
+import type { ChunkUnit } from './chunk-unit.ts'
 import { type ArtifactRow, type Contents, sealContents } from './contents.ts'
 import { attemptOfPack, checkValue, indexKeyOf, LIMITS, PAGE } from './format.ts'
 import { type IndexHead, sealIndex } from './index-object.ts'
@@ -27,6 +28,7 @@ interface Stored {
 
 export interface Finish {
   readonly options: WriterOptions
+  readonly chunkUnit: ChunkUnit
   readonly context: ArtifactContext
   readonly packer: Packer
   readonly artifacts: readonly PendingArtifact[]
@@ -147,7 +149,7 @@ function describeContents(
 const origins = (context: ArtifactContext) =>
   context.references.leansOn.map(({ id, manifest_sha256 }) => ({ id, manifest_sha256 }))
 
-async function describeIndex({ options, context }: Finish, chunkPages: readonly number[]): Promise<Buffer> {
+async function describeIndex({ options, chunkUnit, context }: Finish, chunkPages: readonly number[]): Promise<Buffer> {
   const { backup } = options
   const index: IndexHead = {
     format: 1,
@@ -155,6 +157,7 @@ async function describeIndex({ options, context }: Finish, chunkPages: readonly 
     source: backup.source,
     id: backup.id,
     gear_key: options.gearKey.reveal().toString('hex'),
+    ...(chunkUnit === null ? {} : { chunk_unit: chunkUnit }),
     keys: usedAttempts(options, context).map(({ attempt, dataKey }) => ({
       attempt,
       key: indexKeyOf(dataKey.reveal(), backup, attempt).toString('hex'),
@@ -180,7 +183,7 @@ function packsOf(context: ArtifactContext): Stored[] {
   })
 }
 
-function writeDraft({ options, context }: Finish, used: Uint32Array): void {
+function writeDraft({ options, chunkUnit, context }: Finish, used: Uint32Array): void {
   const known = options.known && knownFile(options.known)
   context.draft.finish(
     {
@@ -190,7 +193,7 @@ function writeDraft({ options, context }: Finish, used: Uint32Array): void {
       row: (ref) => ({ ...context.references.locate(ref, 0, 0), chunks: context.places.chunksOf(ref) }),
     },
     known?.rows() ?? [],
-    { gearKey: options.gearKey.reveal(), origins: context.references.knownOrigins(options.backup) },
+    { gearKey: options.gearKey.reveal(), chunkUnit, origins: context.references.knownOrigins(options.backup) },
   )
 }
 

@@ -4,6 +4,7 @@ import { listOf, readJson } from '../json.ts'
 import { type BackupPlaceRef, indexName, objectKey } from '../manifest/layout.ts'
 import type { Secret } from '../secret.ts'
 import { ByteReader } from './bytes.ts'
+import { CHUNK_UNITS } from './chunk-unit.ts'
 import { requireReadable } from './contents.ts'
 import { damaged, INDEX_MAGIC, LIMITS, padme, placeOf } from './format.ts'
 import { openSealed } from './keys.ts'
@@ -20,6 +21,7 @@ export const indexSchema = z.strictObject({
   source: z.string(),
   id: z.string(),
   gear_key: hex32,
+  chunk_unit: z.literal(CHUNK_UNITS).optional(),
   keys: listOf(z.strictObject({ attempt: z.number().int().positive(), key: hex32 }), 1000),
   origins: listOf(z.strictObject({ id: z.string(), manifest_sha256: hex32 }), LIMITS.origins),
   chunks: pages,

@@ -2,6 +2,7 @@ import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
 import path from 'node:path'
 import { crc32 } from 'node:zlib'
 import { BucketSpool } from './bucket-spool.ts'
+import type { ChunkUnit } from './chunk-unit.ts'
 import { BlobSpool, type KnownFileEntry } from './known-blobs.ts'
 import { BLOCK_ROW_BYTES, CHUNK_ROW, type KnownHead, PageWriter, TREE_ROW } from './known-layout.ts'
 
@@ -13,6 +14,12 @@ export interface DraftBlocks {
   isUsed(ref: number, index: number): boolean
   /** `origin` is a row of the head's origins, `pack` a number in it. */
   row(ref: number): { origin: number; pack: number; block: number; chunks: number }
+}
+
+export interface DraftHead {
+  readonly gearKey: Buffer
+  readonly chunkUnit: ChunkUnit
+  readonly origins: KnownHead['origins']
 }
 
 /** Rows of a base, sorted by name, in the layout of CHUNK_ROW; a view each, valid until the next. */
@@ -53,7 +60,7 @@ export class KnownDraft {
   }
 
   /** Writes and syncs the file, all but its seal. */
-  finish(blocks: DraftBlocks, base: BaseRows, head: { gearKey: Buffer; origins: KnownHead['origins'] }): void {
+  finish(blocks: DraftBlocks, base: BaseRows, head: DraftHead): void {
     const numbers = new Uint32Array(blocks.limit)
     blocks.refs.forEach((ref, n) => {
       numbers[ref] = n
@@ -76,6 +83,7 @@ export class KnownDraft {
       const full: KnownHead = {
         format: 1,
         gear_key: head.gearKey.toString('hex'),
+        chunk_unit: head.chunkUnit,
         chunk_rows: chunkRows,
         tree_rows: treeRows,
         trees_at: treesAt,

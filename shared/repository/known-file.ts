@@ -2,6 +2,7 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { HoldfastError } from '../errors.ts'
 import { Secret } from '../secret.ts'
+import type { ChunkUnit } from './chunk-unit.ts'
 import { damaged, MIB } from './format.ts'
 import { type KnownFileEntry, readBlob } from './known-blobs.ts'
 import {
@@ -26,6 +27,7 @@ export class KnownFile implements KnownChunks {
   readonly baseId: string
   readonly baseManifestSha256: Buffer
   readonly gearKey: Secret<Buffer>
+  readonly chunkUnit: ChunkUnit
   readonly head: KnownHead
   /** Chunks of each block, by its number here. */
   readonly blockChunks: Uint16Array
@@ -45,6 +47,7 @@ export class KnownFile implements KnownChunks {
       this.baseManifestSha256 = manifestSha256
       this.baseId = head.origins[0]?.id ?? ''
       this.gearKey = new Secret(Buffer.from(head.gear_key, 'hex'))
+      this.chunkUnit = head.chunk_unit
       this.#blocks = this.#read(head.blocks * BLOCK_ROW_BYTES, head.blocks_at)
       if (crc32(this.#blocks) !== head.blocks_crc) throw damaged(file, 'its blocks do not fit their checksum')
       this.blockChunks = Uint16Array.from({ length: head.blocks }, (_, n) => this.#blocks.readUInt16LE(n * BLOCK_ROW_BYTES + 8))

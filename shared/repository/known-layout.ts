@@ -1,5 +1,6 @@
 import { crc32 } from 'node:zlib'
 import { z } from 'zod'
+import { CHUNK_UNITS } from './chunk-unit.ts'
 import { damaged } from './format.ts'
 
 /**
@@ -10,7 +11,7 @@ import { damaged } from './format.ts'
  *   tree pages    rows: tag (16), offset of its blob among the blobs (6 bytes); sorted by tag
  *   blobs         u32 length, u32 CRC-32, then: varint size; runs (1, u32 block, varint first, count) and holes (2, varint length)
  *   blocks        rows: origin u16, pack u32, block u16, chunks u16
- *   JSON          sections, origins, gear key; after it u32 length, u32 CRC-32
+ *   JSON          sections, origins, gear key, unit of chunks; after it u32 length, u32 CRC-32
  *   seal          40 bytes, added once the backup is committed: magic, manifest's SHA-256
  *
  * It is rebuilt from the backup's `index` when anything in it is wrong.
@@ -39,6 +40,7 @@ const count = z.number().int().nonnegative()
 export const knownHeadSchema = z.strictObject({
   format: z.literal(1),
   gear_key: hex,
+  chunk_unit: z.literal(CHUNK_UNITS).nullable(),
   chunk_rows: count,
   tree_rows: count,
   /** Offsets of the sections. */

@@ -49,7 +49,11 @@ export async function rebuildKnown(options: RebuildOptions): Promise<KnownChunks
         row: (ref) => table.row(ref),
       },
       [],
-      { gearKey: Buffer.from(own.index.gear_key, 'hex'), origins: origins.map(describe) },
+      {
+        gearKey: Buffer.from(own.index.gear_key, 'hex'),
+        chunkUnit: own.index.chunk_unit ?? null,
+        origins: origins.map(describe),
+      },
     )
   } finally {
     draft.close()

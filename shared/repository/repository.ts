@@ -3,6 +3,7 @@ import type { BackupPlaceRef } from '../manifest/layout.ts'
 import type { Facts, Manifest } from '../manifest/manifest.ts'
 import type { Fingerprint } from '../results.ts'
 import type { Secret } from '../secret.ts'
+import type { ChunkUnit } from './chunk-unit.ts'
 import type { BlockCodec } from './codec-threads.ts'
 
 /**
@@ -39,6 +40,11 @@ export interface WriterOptions {
   readonly known: KnownChunks | null
   /** The source's gear key (32 bytes); a new one only at a full. */
   readonly gearKey: Secret<Buffer>
+  /**
+   * Bytes of the whole source as far as is known, asked when the first artifact begins. A full chooses the unit of its chunks by it; what leans on
+   * something keeps the unit of its base.
+   */
+  readonly sourceBytes?: () => number
   /** Object keys of packs whose chunks count as unknown. */
   readonly damagedPacks: readonly string[]
   readonly resend: { readonly backupIds: readonly string[]; readonly permille: number }
@@ -95,6 +101,7 @@ export interface KnownChunks {
   readonly baseManifestSha256: Buffer
   /** The gear key of the base. */
   readonly gearKey: Secret<Buffer>
+  readonly chunkUnit: ChunkUnit
   close(): Promise<void>
 }
 

@@ -7,6 +7,7 @@ import { type ArtifactContext, type WrittenArtifact, writeStream, writeTree } fr
 import { BlockPipeline } from './block-pipeline.ts'
 import { PageFiller } from './body-writer.ts'
 import { ChunkStore } from './chunk-store.ts'
+import { atUnit, type ChunkUnit, chunkUnitFor } from './chunk-unit.ts'
 import { gearTable } from './chunker.ts'
 import { type BlockCodec, CodecThreads, codecThreads } from './codec-threads.ts'
 import { testCompressor } from './compressor.ts'
@@ -64,6 +65,7 @@ class RepositoryWriter implements BackupWriter {
   readonly #artifacts = new Map<string, PendingArtifact | null>()
   readonly #draft: KnownDraft
   #keysFile: Promise<{ name: string; size: number; sha256: Buffer }> | null = null
+  #unit: { readonly unit: ChunkUnit } | null = null
   #state: 'open' | 'finished' | 'closed' = 'open'
 
   constructor(options: WriterOptions) {
@@ -116,11 +118,24 @@ class RepositoryWriter implements BackupWriter {
   }
 
   stream(meta: ArtifactMeta, bytes: StreamBytes): Promise<ArtifactDigest> {
-    return this.#artifact('stream', meta, () => writeStream(meta, bytes, this.#context))
+    const cut = this.#atUnit(meta)
+    return this.#artifact('stream', cut, () => writeStream(cut, bytes, this.#context))
   }
 
   tree(meta: TreeMeta, entries: AsyncIterable<TreeInput>): Promise<TreeDigest> {
-    return this.#artifact('tree', meta, () => writeTree(meta, entries, this.#context))
+    const cut = this.#atUnit(meta)
+    return this.#artifact('tree', cut, () => writeTree(cut, entries, this.#context))
+  }
+
+  #atUnit<Meta extends ArtifactMeta | TreeMeta>(meta: Meta): Meta {
+    return { ...meta, chunking: atUnit(meta.chunking, this.#chunkUnit()) }
+  }
+
+  /** One for all artifacts: settled when the first begins. */
+  #chunkUnit(): ChunkUnit {
+    const { known, sourceBytes } = this.#options
+    this.#unit ??= { unit: known ? known.chunkUnit : chunkUnitFor(sourceBytes?.() ?? 0) }
+    return this.#unit.unit
   }
 
   async finish(fingerprint: Fingerprint): Promise<Facts> {
@@ -132,6 +147,7 @@ class RepositoryWriter implements BackupWriter {
     }
     const facts = await finishBackup({
       options: this.#options,
+      chunkUnit: this.#chunkUnit(),
       context: this.#context,
       packer: this.#packer,
       artifacts,

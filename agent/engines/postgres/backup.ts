@@ -34,6 +34,8 @@ export async function backup(plan: BackupPlan<PostgresConfig>, sink: BackupSink,
     const hold = await takeHold({ session, server, tools, env, whole }, run)
     try {
       const chosen = chooseTables(hold.snapshot.tables, include, config.exclude).filter((table) => table.holdsRows)
+      // before the first byte: a full chooses the unit of its chunks by it
+      run.progress({ totalBytes: chosen.reduce((sum, table) => sum + table.sizeBytes, 0) })
       const kept = new Set(chosen)
       const leftOut = hold.snapshot.tables.filter((table) => table.holdsRows && !kept.has(table)).map((table) => table.oid)
       for (const finding of await leftOutByNature(session, server)) run.finding(finding)

@@ -58,7 +58,7 @@ export async function backUpRows(
     run.progress({ objectsDone: 1 })
   }
   const all = pieces(chosen, context.config.range_bytes)
-  run.progress({ phase: 'rows', objectsTotal: all.length, totalBytes: chosen.reduce((sum, table) => sum + table.sizeBytes, 0) })
+  run.progress({ phase: 'rows', objectsTotal: all.length })
   const ours = all.filter((piece) => piece.table.condition !== null)
   const usual = all.filter((piece) => piece.table.condition === null)
   const fifos = fifoSupply(run)

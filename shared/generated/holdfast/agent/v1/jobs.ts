@@ -280,6 +280,8 @@ export interface BackupWork {
   /** Backups that the base leans on, by id: where their objects lie. */
   leanedOn: BackupRef[];
   fullReason: FullReason;
+  /** Bytes of the largest good backup of the same parts; 0: none yet. A full chooses the unit of its chunks by it. */
+  expectedBytes: bigint;
 }
 
 export interface RestoreWork {
@@ -785,6 +787,7 @@ function createBaseBackupWork(): BackupWork {
     resendPermille: 0,
     leanedOn: [],
     fullReason: 0,
+    expectedBytes: 0n,
   };
 }
 
@@ -822,6 +825,12 @@ export const BackupWork: MessageFns<BackupWork> = {
     }
     if (message.fullReason !== 0) {
       writer.uint32(88).int32(message.fullReason);
+    }
+    if (message.expectedBytes !== 0n) {
+      if (BigInt.asUintN(64, message.expectedBytes) !== message.expectedBytes) {
+        throw new globalThis.Error("value provided for field message.expectedBytes of type uint64 too large");
+      }
+      writer.uint32(96).uint64(message.expectedBytes);
     }
     return writer;
   },
@@ -927,6 +936,14 @@ export const BackupWork: MessageFns<BackupWork> = {
             message.fullReason = reader.int32() as any;
             continue;
           }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.expectedBytes = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -978,6 +995,11 @@ export const BackupWork: MessageFns<BackupWork> = {
         : isSet(object.full_reason)
         ? fullReasonFromJSON(object.full_reason)
         : 0,
+      expectedBytes: isSet(object.expectedBytes)
+        ? BigInt(object.expectedBytes)
+        : isSet(object.expected_bytes)
+        ? BigInt(object.expected_bytes)
+        : 0n,
     };
   },
 
@@ -1016,6 +1038,9 @@ export const BackupWork: MessageFns<BackupWork> = {
     if (message.fullReason !== 0) {
       obj.fullReason = fullReasonToJSON(message.fullReason);
     }
+    if (message.expectedBytes !== 0n) {
+      obj.expectedBytes = message.expectedBytes.toString();
+    }
     return obj;
   },
 
@@ -1037,6 +1062,9 @@ export const BackupWork: MessageFns<BackupWork> = {
     message.resendPermille = object.resendPermille ?? 0;
     message.leanedOn = object.leanedOn?.map((e) => BackupRef.fromPartial(e)) || [];
     message.fullReason = object.fullReason ?? 0;
+    message.expectedBytes = (object.expectedBytes !== undefined && object.expectedBytes !== null)
+      ? BigInt(object.expectedBytes)
+      : 0n;
     return message;
   },
 };
