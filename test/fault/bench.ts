@@ -83,14 +83,17 @@ export class FaultBench implements AsyncDisposable {
     const isOver = ({ status }: JobView) => ['succeeded', 'failed', 'cancelled'].includes(status)
     const end = performance.now() + timeoutMs
     for (;;) {
+      let last: JobView | null = null
       const now = await waitFor(
         `the ${job.kind} job ${job.id} to end or wait`,
         async () => {
-          const seen = await this.look(job.id)
-          return (isOver(seen) || (seen.status === 'queued' && seen.attempt > 0)) && seen
+          last = await this.look(job.id)
+          return (isOver(last) || (last.status === 'queued' && last.attempt > 0)) && last
         },
         { timeoutMs: Math.max(1, end - performance.now()), everyMs: 50 },
-      )
+      ).catch((error: unknown) => {
+        throw new Error(`${job.kind} ${job.id} does not end: ${JSON.stringify(last)}`, { cause: error })
+      })
       if (isOver(now)) return now
       await this.clock.ahead(60_000, () =>
         waitFor(`attempt ${now.attempt + 1} of ${job.id}`, async () => (await this.look(job.id)).attempt > now.attempt),
