@@ -34,6 +34,8 @@ export class WorkLoop {
   #woken = false
   /** Since when every lease could have been renewed, had its agent been there. */
   #sightedMs: number
+  /** Before its leases were renewed: one that is over by this time was not, whatever the clock has done since. */
+  #roundAt: Date
   #running: Promise<void> = Promise.resolve()
   #withdrawing: Promise<void> | null = null
   /** Failed backups whose manifests a store did not let go: one that is locked must not hold up the others. */
@@ -44,6 +46,7 @@ export class WorkLoop {
     this.#sessions = sessions
     this.#held = held
     this.#sightedMs = cp.clock.monotonicMs()
+    this.#roundAt = cp.clock.now()
   }
 
   start(): void {
@@ -71,6 +74,7 @@ export class WorkLoop {
   async #run(): Promise<void> {
     while (!this.#stop.signal.aborted) {
       this.#woken = false
+      this.#roundAt = this.#cp.clock.now()
       for (const step of [
         this.#renew,
         this.#cancel,
@@ -119,14 +123,14 @@ export class WorkLoop {
   /** Not before agents had a lease's length to come back: after a restart, or with the catalog away, silence says nothing about them. */
   async #expire(): Promise<void> {
     if (this.#cp.clock.monotonicMs() - this.#sightedMs < this.#cp.settings.leaseSeconds * 1000) return
-    for (const job of await expireLeases(this.#cp.catalog.db, this.#cp.clock.now())) {
+    for (const job of await expireLeases(this.#cp.catalog.db, this.#roundAt)) {
       this.#cp.log.warn({ job: job.id, attempt: job.attempt, state: job.state, code: job.errorCode }, 'attempt expired')
       this.#cp.finished(await getJob(this.#cp.catalog.db, job.id))
     }
   }
 
   async #takeOver(): Promise<void> {
-    for (const job of await takeOverCommits(this.#cp.catalog.db, this.#cp.clock.now(), leaseEnd(this.#cp))) {
+    for (const job of await takeOverCommits(this.#cp.catalog.db, this.#roundAt, leaseEnd(this.#cp))) {
       this.#cp.log.warn({ job: job.id, state: job.state }, 'a commit that was left behind is finished here')
       this.#inBackground(job, async () => {
         if (job.state === 'committing') await resumeCommit(this.#cp, job)
