@@ -106,7 +106,7 @@ function patchOf(row: JobRow, was: Job, next: Job, now: Date, extras: ChangeExtr
     errorMessage: next.error ? storable(next.error.message) : null,
     errorHint: next.error?.hint ? storable(next.error.hint) : null,
     leaseUntil: isActive(next.state) ? (extras.leaseUntil ?? row.leaseUntil) : null,
-    startedAt: row.startedAt ?? (next.state === 'running' ? now : null),
+    startedAt: row.startedAt ?? (next.state === 'running' || next.state === 'committing' ? now : null),
     finishedAt: isFinished(next.state) ? now : null,
     cancelRequestedAt: next.cancelRequested ? (row.cancelRequestedAt ?? now) : null,
     notBefore: again ? new Date(now.getTime() + retryDelay(next.attempt, randomFraction())) : row.notBefore,

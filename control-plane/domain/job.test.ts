@@ -38,6 +38,13 @@ describe('the life of a job', () => {
     }
   })
 
+  test('a commit that overtakes the word that its attempt was accepted is taken', () => {
+    const committing = run(fresh(), dispatch, { type: 'commit', attempt: 1 })
+    expect(committing.state).toBe('committing')
+    // which comes late then, and changes nothing
+    expect(() => transition(committing, { type: 'accept', attempt: 1 })).toThrow('cannot take "accept"')
+  })
+
   test('a manifest that was written is never written again: what fails then fails the job', () => {
     const validating = run(
       fresh(),

@@ -115,7 +115,8 @@ function ofAttempt(job: Job, event: AttemptEvent): Job {
       return { ...job, state: 'running' }
     case 'commit':
       if (job.kind !== 'backup') throw wrongState(job, event)
-      require(job, event, ['running', 'committing'])
+      // dispatched: the word of its acceptance, which goes another way, may come later
+      require(job, event, [...AGENT_STATES, 'committing'])
       return { ...job, state: 'committing' }
     case 'validate':
       require(job, event, ['committing', 'validating'])
