@@ -9,6 +9,9 @@ import { type S3Server, s3Server } from '../harness/s3.ts'
 import { ShiftedClock } from '../harness/shifted-clock.ts'
 import { waitFor } from '../harness/wait.ts'
 
+/** An agent that has a command says so at once. */
+const UNHEARD_MS = 5000
+
 /** A Holdfast with short leases whose only target is a real S3 server behind a fault proxy, and whose clock a test moves. */
 export class FaultBench implements AsyncDisposable {
   readonly holdfast: TestHoldfast
@@ -78,28 +81,32 @@ export class FaultBench implements AsyncDisposable {
     return this.holdfast.job(id)
   }
 
-  /** The job once it is over. Its waits between attempts are left out by moving the clock. */
+  /** The job once it is over. Its waits between attempts, and for a command that was lost with a stream, are left out by moving the clock. */
   async over(job: JobView, timeoutMs = 60_000): Promise<JobView> {
     const isOver = ({ status }: JobView) => ['succeeded', 'failed', 'cancelled'].includes(status)
     const end = performance.now() + timeoutMs
     for (;;) {
       let last: JobView | null = null
+      let dispatchedMs = Number.POSITIVE_INFINITY
       const now = await waitFor(
         `the ${job.kind} job ${job.id} to end or wait`,
         async () => {
-          last = await this.look(job.id)
-          return (isOver(last) || (last.status === 'queued' && last.attempt > 0)) && last
+          const seen = await this.look(job.id)
+          last = seen
+          const nowMs = performance.now()
+          dispatchedMs = seen.status === 'dispatched' ? Math.min(dispatchedMs, nowMs) : Number.POSITIVE_INFINITY
+          const waits = (seen.status === 'queued' && seen.attempt > 0) || nowMs - dispatchedMs > UNHEARD_MS
+          return (isOver(seen) || waits) && seen
         },
         { timeoutMs: Math.max(1, end - performance.now()), everyMs: 50 },
       ).catch((error: unknown) => {
         throw new Error(`${job.kind} ${job.id} does not end: ${JSON.stringify(last)}`, { cause: error })
       })
       if (isOver(now)) return now
-      // until the agent has it: what is lost on the way ends by its lease, which would be a minute longer once the clock is set back
-      await this.clock.ahead(60_000, () =>
-        waitFor(`attempt ${now.attempt + 1} of ${job.id}`, async () => {
-          const seen = await this.look(job.id)
-          return seen.attempt > now.attempt && seen.status !== 'dispatched'
+      await this.clock.ahead(now.status === 'queued' ? 60_000 : 240_000, () =>
+        waitFor(`${job.id} to go on`, async () => {
+          const { attempt, status } = await this.look(job.id)
+          return attempt > now.attempt || status !== now.status
         }),
       )
     }
