@@ -86,6 +86,8 @@ async function ignoreFenced(work: () => Promise<unknown>): Promise<void> {
 
 async function receiveResult(cp: ControlPlane, from: Session, result: JobResult): Promise<void> {
   const ref = refOf(from, result)
+  // whoever has a result took the command: the word of that may have been lost with a stream before
+  await ignoreFenced(() => recordAccepted(cp.catalog.db, ref, cp.clock.now(), leaseEnd(cp)))
   const job = await getJob(cp.catalog.db, result.jobId).catch((error: unknown) => {
     if (isHoldfastError(error, 'not_found')) return null
     throw error
