@@ -5,6 +5,7 @@ import { HoldfastError } from '../shared/errors.ts'
 import type { ConnectRequest } from '../shared/generated/holdfast/agent/v1/session.ts'
 import type { Logger } from '../shared/log.ts'
 import { signFacts } from '../shared/manifest/sign.ts'
+import { requireZstd } from '../shared/repository/zstd-check.ts'
 import { compileSources, loadAgentConfig } from './config/agent-config.ts'
 import { type AgentHome, makeHome, stateFolders } from './config/home.ts'
 import { Describer } from './jobs/describe.ts'
@@ -30,8 +31,9 @@ export interface RunningAgent {
   close(): Promise<void>
 }
 
-/** The agent's program: its connection, its journal, its jobs. Throws `catalog_locked` when another agent runs in this home. */
+/** The agent's program: its connection, its journal, its jobs. Throws `overlap` when another agent runs in this home. */
 export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
+  await requireZstd()
   const { home, clock, log } = options
   await makeHome(home)
   const lock = tryProcessLock(path.join(home.state, 'agent.lock'))

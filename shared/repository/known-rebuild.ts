@@ -13,6 +13,7 @@ import type { KnownSegment } from './known-blobs.ts'
 import { KnownDraft } from './known-draft.ts'
 import type { KnownChunks, ObjectSource } from './repository.ts'
 import { isRun, RECORD, type Run, type RunState, readRun, START } from './runs.ts'
+import { requireZstd } from './zstd-check.ts'
 
 export interface RebuildOptions {
   /** The source's folder of known lists. */
@@ -31,6 +32,7 @@ export interface RebuildOptions {
  * Throws `key_missing` when an `index` was sealed to another agent identity, `object_missing` or `object_damaged`; the run is a full then.
  */
 export async function rebuildKnown(options: RebuildOptions): Promise<KnownChunks> {
+  await requireZstd()
   const { base, objects, signal, scratch, folder } = options
   const own = await openOrigin(options, base, base.manifestSha256)
   const leaned: OpenedOrigin[] = []

@@ -9,6 +9,7 @@ import { ByteReader } from './bytes.ts'
 import { type ArtifactRow, artifactRowSchema, type Contents, openContents } from './contents.ts'
 import { damaged, LIMITS, MIB, PAGE, sha256 } from './format.ts'
 import type { ReaderOptions } from './repository.ts'
+import { requireZstd } from './zstd-check.ts'
 
 /** A backup whose contents are open: what reading, verifying and sampling share. */
 export interface OpenedParts {
@@ -20,6 +21,7 @@ export interface OpenedParts {
 
 /** Throws `object_missing`, `object_damaged`, `key_missing`. Everything is checked against the manifests, which the caller has checked. */
 export async function openParts(options: ReaderOptions, onRead: (bytes: number) => void = () => undefined): Promise<OpenedParts> {
+  await requireZstd()
   const { facts } = options.manifest
   const origins = collectOrigins(options)
   const own = origins[0] as Origin

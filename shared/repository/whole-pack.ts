@@ -19,7 +19,7 @@ export async function openWholePack(opener: PackOpener, bytes: Buffer): Promise<
 
 /**
  * Opens every part of a pack that was made here, with the reader's own code, and compares it with what was put into it. Blocks were decoded and
- * compared when they were packed (checked-block.ts); here they have to be those very bytes. To be done after the pack was hashed for
+ * compared when they were packed (packing.mjs); here they have to be those very bytes. To be done after the pack was hashed for
  * the store: what changes later does not fit that hash.
  */
 export function provePack(opener: PackOpener, pack: FinishedPack): void {

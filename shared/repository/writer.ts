@@ -10,7 +10,6 @@ import { ChunkStore } from './chunk-store.ts'
 import { atUnit, type ChunkUnit, chunkUnitFor } from './chunk-unit.ts'
 import { gearTable } from './chunker.ts'
 import { type BlockCodec, CodecThreads, codecThreads } from './codec-threads.ts'
-import { testCompressor } from './compressor.ts'
 import { finishBackup, type PendingArtifact } from './finish.ts'
 import { identityKeyOf, indexKeyOf, LIMITS, PAGE, sha256 } from './format.ts'
 import { sealDataKeys } from './keys.ts'
@@ -23,6 +22,7 @@ import { References } from './references.ts'
 import type { BackupWriter, WriterOptions, WriterTotals } from './repository.ts'
 import { Resend } from './resend.ts'
 import { useEarlierPacks } from './resume.ts'
+import { requireZstd } from './zstd-check.ts'
 
 /** Begins a backup, or a further attempt of one. Nothing is stored before the first pack is full, or `finish`. */
 export async function openWriter(options: WriterOptions): Promise<BackupWriter> {
@@ -41,7 +41,7 @@ export async function openWriter(options: WriterOptions): Promise<BackupWriter> 
       hint: 'Nobody could ever open it: configure a recovery recipient.',
     })
   }
-  testCompressor()
+  await requireZstd()
   return new RepositoryWriter(options)
 }
 

@@ -43,10 +43,15 @@ export function referencesOf(file: string, source: string): Reference[] {
       if (/^(globalThis\.)?console\./.test(name)) use(node, 'console')
     },
     Identifier(node) {
-      if (node.name === THREADED_ZSTD) use(node, THREADED_ZSTD)
+      if (ZSTD_THREADS.test(node.name)) use(node, 'zstd threads')
+      if (ZSTD.test(node.name)) use(node, 'zstd')
     },
     Literal(node) {
-      if (node.value === THREADED_ZSTD) use(node, THREADED_ZSTD)
+      if (ZSTD_THREADS.test(String(node.value))) use(node, 'zstd threads')
+      if (ZSTD.test(String(node.value))) use(node, 'zstd')
+    },
+    TemplateElement(node) {
+      if (ZSTD_THREADS.test(node.value.raw)) use(node, 'zstd threads')
     },
     CallExpression(node) {
       const callee = node.callee.type === 'Identifier' ? node.callee.name : dotted(node.callee)
@@ -72,6 +77,11 @@ export function referencesOf(file: string, source: string): Reference[] {
       const name = node.key.type === 'Identifier' ? node.key.name : node.key.type === 'Literal' ? node.key.value : ''
       const isFalse = node.value.type === 'Literal' && node.value.value === false
       if (name === 'shell' && !node.computed && !isFalse) use(node, 'shell option')
+      // { params: { 400: 2 } }: the constant by its number
+      if (name !== 'params' || node.value.type !== 'ObjectExpression') return
+      for (const one of node.value.properties)
+        if (one.type === 'Property' && one.key.type === 'Literal' && /^40[0-2]$/.test(String(one.key.value)))
+          use(one, 'zstd threads')
     },
     CatchClause(node) {
       if (node.body.body.length === 0 && !/\/\/|\/\*/.test(source.slice(node.body.start, node.body.end))) use(node, 'empty catch')
@@ -80,7 +90,10 @@ export function referencesOf(file: string, source: string): Reference[] {
   return found
 }
 
-const THREADED_ZSTD = 'ZSTD_c_nbWorkers'
+/** The parameters of zstd's own threads, and the same as options of tools that compress with it (`--compress=client-zstd:workers=2`). */
+const ZSTD_THREADS = /ZSTD_c_(nbWorkers|jobSize|overlapLog)|zstd:.*workers=/
+/** What node:zlib calls what compresses and decompresses with it. */
+const ZSTD = /^(createZ|z|Z)std(Compress|Decompress)(Sync)?$/
 
 const DOTTED: Readonly<Record<string, Use>> = {
   'process.env': 'process.env',

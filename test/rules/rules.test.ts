@@ -40,7 +40,8 @@ const BROKEN: Readonly<Record<string, readonly [file: string, breach: string]>> 
   'home of time': ['agent/jobs/x.ts', 'node:timers/promises'],
   'home of chance': ['test/harness/x.ts', 'use: Math.random'],
   'no code from text': ['agent/process/x.ts', 'use: shell option'],
-  'no zstd with threads of its own': ['shared/repository/x.ts', 'use: ZSTD_c_nbWorkers'],
+  'no zstd with threads of its own': ['shared/repository/x.test.ts', 'use: zstd threads'],
+  'home of zstd': ['agent/engines/postgres/x.ts', 'use: zstd'],
   'no error is dropped': ['agent/jobs/x.ts', 'use: empty catch'],
   'home of the console': ['agent/jobs/x.ts', 'use: console'],
 }
@@ -65,10 +66,22 @@ const USES: Readonly<Record<Use, readonly string[]>> = {
   'new Function': ['new Function("1")', 'Function("1")'],
   console: ['console.log(1)', 'console.error(1)'],
   'shell option': ['f({ shell: true })', 'f({ shell: "/bin/sh" })', 'f({ shell })'],
-  ZSTD_c_nbWorkers: [
+  'zstd threads': [
     'f({ params: { [constants.ZSTD_c_nbWorkers]: 2 } })',
     "f(zlib.constants['ZSTD_c_nbWorkers'])",
+    'f(zlib.constants[`ZSTD_c_nbWorkers`])',
     'const { ZSTD_c_nbWorkers: n } = constants',
+    'f({ params: { [constants.ZSTD_c_jobSize]: 1 << 20 } })',
+    'f({ params: { 400: 2 } })',
+    "f({ params: { ['400']: 2 } })",
+    "f(['--compress=client-zstd:level=3,workers=2'])",
+    'f([`--compress=client-zstd:workers=${n}`])',
+  ],
+  zstd: [
+    'zstdCompressSync(bytes)',
+    "import { zstdDecompress as f } from 'node:zlib'",
+    "zlib['createZstdCompress']()",
+    'new zlib.ZstdCompress()',
   ],
   'empty catch': ['try { f() } catch {}', 'try { f() } catch (e) {\n}'],
 }
@@ -101,6 +114,8 @@ describe('the rules of what may import and use what', () => {
     "const a = await import('pino')",
     "const a = require('pino')",
     "let a: import('pino').A",
+    "import { compress } from 'zstd-napi'",
+    "import { compress } from '@mongodb-js/zstd'",
     "const a = new URL('../../node_modules/../control-plane/x.ts', import.meta.url)",
   ])('an import is seen however it is written: %s', (source) => {
     expect(names('agent/jobs/x.ts', source)).not.toEqual([])
@@ -117,6 +132,7 @@ describe('the rules of what may import and use what', () => {
         'new Date(0); socket.setTimeout(1); f({ shell: false }); try { f() } catch { /* gone already */ }',
       ),
     ).toEqual([])
+    expect(names('control-plane/api/x.ts', 'f({ params: { limit: 400 } }); g({ 400: 1 })')).toEqual([])
     expect(names('control-plane/cli/x.ts', "import '../fleet/recovery-identity.ts'")).toEqual([])
     expect(names('shared/storage/s3/x.ts', "import '@aws-sdk/client-s3'; import './y.ts'; import '../target.ts'")).toEqual([])
   })

@@ -33,7 +33,8 @@ export type Use =
   | 'console'
   | 'shell option'
   | 'empty catch'
-  | 'ZSTD_c_nbWorkers'
+  | 'zstd threads'
+  | 'zstd'
 
 const EVERYTHING = ['**']
 /** Suites, fakes and helpers of tests and of building: never part of the product. */
@@ -254,8 +255,17 @@ export const RULES: readonly Rule[] = [
     name: 'no zstd with threads of its own',
     why: 'Node loses data without an error when zstd is told to use threads (nodejs/node#59899 is related); blocks are packed by worker threads instead.',
     files: EVERYTHING,
-    except: TESTS,
-    uses: ['ZSTD_c_nbWorkers'],
+    // the examples of what is refused
+    except: ['test/rules/*.ts'],
+    uses: ['zstd threads'],
+  },
+  {
+    name: 'home of zstd',
+    why: 'zstd has a bounded window, is used whole block by whole block, and lengths are compared after it, in one place: shared/repository.',
+    files: EVERYTHING,
+    except: ['shared/repository/{packing.mjs,compressor.ts}', ...TESTS],
+    uses: ['zstd'],
+    imports: ['*zstd*', '@*/*zstd*'],
   },
   {
     name: 'no error is dropped',

@@ -1,0 +1,121 @@
+import { HoldfastError } from '../errors.ts'
+import { decompress, decompressNow } from './compressor.ts'
+import { LIMITS } from './format.ts'
+import { compress, free } from './packing.mjs'
+
+/** Whether the zstd that this process runs with gives back what it was given, and refuses what it has to refuse. */
+
+/** In the forms in which the data path uses it: what compresses, and the two ways back. */
+export interface ZstdInUse {
+  compress(plain: Buffer): Buffer
+  now(frame: Buffer, length: number): Buffer
+  later(frame: Buffer, length: number): Promise<Buffer>
+}
+
+const refused = (what: string, cause?: unknown): Error => new Error(what, { cause })
+
+const IN_USE: ZstdInUse = {
+  compress,
+  now: (frame, length) => decompressNow(frame, length, refused),
+  later: (frame, length) => decompress({ codec: 'zstd', bytes: frame }, length, refused),
+}
+
+let tried: Promise<void> | undefined
+
+/** Once in each process that packs or reads, before it touches a source or a backup. It stays refused. */
+export const requireZstd = (): Promise<void> => (tried ??= tryZstd(IN_USE))
+
+/** Throws `internal` with what went wrong. */
+export async function tryZstd(zstd: ZstdInUse): Promise<void> {
+  for (const [what, frame, plain] of FOREIGN) await comesBack(zstd, what, Buffer.from(frame, 'hex'), Buffer.from(plain))
+  for (const [what, plain] of samples()) {
+    const frame = attempt(what, () => zstd.compress(plain))
+    await comesBack(zstd, what, frame, plain)
+    free(frame)
+    free(plain)
+  }
+  await wrongIsRefused(zstd)
+}
+
+async function comesBack(zstd: ZstdInUse, what: string, frame: Buffer, plain: Buffer): Promise<void> {
+  const { length } = plain
+  const decoded = [attempt(what, () => zstd.now(frame, length)), await attempt(what, () => zstd.later(frame, length))]
+  for (const one of decoded) {
+    if (!one.equals(plain)) throw broken(`gives ${what} back as something else`)
+    free(one)
+  }
+}
+
+/** Node has taken frames that were cut off for whole ones, and what follows a frame for nothing. */
+async function wrongIsRefused(zstd: ZstdInUse): Promise<void> {
+  const plain = text(300_000)
+  const frame = zstd.compress(plain)
+  const { length } = plain
+  const wrong: Array<readonly [string, Buffer, number]> = [
+    ['a frame without its last byte', frame.subarray(0, -1), length],
+    ['half a frame', frame.subarray(0, frame.length / 2), length],
+    ['a frame with a byte after it', Buffer.concat([frame, Buffer.alloc(1)]), length],
+    ['a frame that is longer than is said', frame, length - 1],
+    ['a frame that is shorter than is said', frame, length + 1],
+  ]
+  for (const [what, bytes, said] of wrong) {
+    for (const form of ['now', 'later'] as const) {
+      const [result] = await Promise.allSettled([(async () => zstd[form](bytes, said))()])
+      if (result.status === 'fulfilled') throw broken(`takes ${what}`)
+    }
+  }
+}
+
+/** Frames that another version of the library (1.5.4, at its highest level) has made: a wrong way that fits a wrong way back is found by these. */
+const FOREIGN = [
+  ['three bytes as they are', '28b52ffd2003190000616263', 'abc'],
+  [
+    'a frame with a checksum',
+    '28b52ffd04683d0100e8776861742077617320676976656e20636f6d6573206261636b2c203b2002008a3af5e35d9e63598580c7',
+    'what was given comes back, what was given; '.repeat(40),
+  ],
+] as const
+
+/** Lengths around those of the library's blocks (128 KiB), beyond its window at this level (2 MiB), and the longest that there are. */
+function* samples(): Generator<readonly [what: string, plain: Buffer]> {
+  for (const length of [0, 1, 64, 131_071, 131_072, 131_073, 2_500_000]) yield [`${length} bytes of text`, text(length)]
+  yield ['bytes that do not shrink', noise(400_000)]
+  yield ['a block of zeros', Buffer.alloc(LIMITS.block)]
+}
+
+/** Lines in which numbers count up: long matches, short ones and single bytes. */
+function text(length: number): Buffer {
+  const plain = Buffer.alloc(length, 'row 0000\tname of a customer\t2026-01-01 00:00:00+00\t\\N\n')
+  for (let at = 4, n = 0; at + 4 <= length; at += 53, n++) plain.writeUInt32LE(Math.imul(n, 2_654_435_761) >>> (n % 24), at)
+  return plain
+}
+
+function noise(length: number): Buffer {
+  const plain = Buffer.alloc(length)
+  let state = 2_463_534_242
+  for (let at = 0; at < length; at += 4) {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    plain.writeInt32LE(state, at)
+  }
+  return plain
+}
+
+function attempt<T>(what: string, work: () => T): T {
+  const failed = (cause: unknown): never => {
+    throw broken(`fails with ${what}`, cause)
+  }
+  try {
+    const made = work()
+    return made instanceof Promise ? (made.catch(failed) as T) : made
+  } catch (cause) {
+    return failed(cause)
+  }
+}
+
+const broken = (what: string, cause?: unknown) =>
+  new HoldfastError('internal', `zstd of Node ${process.versions.node} ${what}`, {
+    hint: 'Install the version of Node that comes with this program: with this one backups could be lost.',
+    cause,
+  })
