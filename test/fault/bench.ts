@@ -11,6 +11,10 @@ import { waitFor } from '../harness/wait.ts'
 
 /** An agent that has a command says so at once. */
 const UNHEARD_MS = 5000
+/** Longer than any lease, that of a command which was given out by a clock ahead included. */
+const LOST_MS = 400_000
+/** Longer than the waits before the second and the third attempt. */
+const RETRY_MS = 60_000
 
 /** A Holdfast with short leases whose only target is a real S3 server behind a fault proxy, and whose clock a test moves. */
 export class FaultBench implements AsyncDisposable {
@@ -103,13 +107,22 @@ export class FaultBench implements AsyncDisposable {
         throw new Error(`${job.kind} ${job.id} does not end: ${JSON.stringify(last)}`, { cause: error })
       })
       if (isOver(now)) return now
-      await this.clock.ahead(now.status === 'queued' ? 60_000 : 240_000, () =>
-        waitFor(`${job.id} to go on`, async () => {
-          const { attempt, status } = await this.look(job.id)
-          return attempt > now.attempt || status !== now.status
-        }),
-      )
+      await this.#goOn(now)
     }
+  }
+
+  /** A lost command is queued again by the clock that ended its lease, so that its wait ends by that clock too. */
+  async #goOn(seen: JobView): Promise<void> {
+    if (seen.status === 'dispatched') return this.clock.ahead(LOST_MS, async () => this.#goOn(await this.#next(seen)))
+    if (seen.status === 'queued') await this.clock.ahead(RETRY_MS, () => this.#next(seen))
+  }
+
+  /** The job once it is not what it was. */
+  #next(seen: JobView): Promise<JobView> {
+    return waitFor(`${JSON.stringify(seen)} to go on`, async () => {
+      const now = await this.look(seen.id)
+      return (now.attempt > seen.attempt || now.status !== seen.status) && now
+    })
   }
 
   async done(job: JobView, timeoutMs?: number): Promise<JobView> {

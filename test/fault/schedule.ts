@@ -91,9 +91,3 @@ export function scheduleOf(seed: number): Schedule {
   }
   return { seed, source, steps: [...backups, read] }
 }
-
-/** `17` or `1..60`. */
-export function seedsOf(text: string): number[] {
-  const [first = Number.NaN, last = first] = text.split('..').map(Number)
-  return Array.from({ length: last - first + 1 }, (_, n) => first + n)
-}

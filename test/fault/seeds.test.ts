@@ -1,6 +1,7 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import { say } from '../harness/say.ts'
-import { FAULTS, type FaultKind, SOURCES, scheduleOf, seedsOf } from './schedule.ts'
+import { seedsOf } from '../harness/seeded.ts'
+import { FAULTS, type FaultKind, SOURCES, scheduleOf } from './schedule.ts'
 import { runSeed, type StepResult } from './seed-run.ts'
 import { World } from './world.ts'
 

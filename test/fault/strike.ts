@@ -38,6 +38,8 @@ export async function strike(world: World, struck: Struck): Promise<JobView> {
   const over = await bench.over(job, LIMIT_MS)
   bench.proxy.script = () => ({ kind: 'pass' })
   require(over.status !== 'failed' || over.error !== null, `the failed ${over.kind} ${over.id} says no reason`)
+  require(over.error?.code !==
+    'internal', `the failed ${over.kind} ${over.id} says no reason of ours: ${JSON.stringify(over.error)}`)
   require(fault !== 'clock jumps' || over.attempt === 1, `a clock that jumped made the ${over.kind} ${over.id} be given up`)
   return over
 }

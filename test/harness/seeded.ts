@@ -31,3 +31,13 @@ export function seededFaults(seed: number, rate: number, maxCutBytes = 64 * 1024
     return kinds[Math.floor(random() * kinds.length)]?.() ?? { kind: 'pass' }
   }
 }
+
+/** `17`, `1..60`, or several of these: `17,40..49`. Throws what is neither. */
+export function seedsOf(text: string): number[] {
+  return text.split(',').flatMap((part) => {
+    const [, first, last = first] = /^(\d+)(?:\.\.(\d+))?$/.exec(part) ?? []
+    const count = Number(last) - Number(first) + 1
+    if (!(count > 0)) throw new Error(`${JSON.stringify(text)} names no seeds: write 17, 1..60 or 17,40..49`)
+    return Array.from({ length: count }, (_, n) => Number(first) + n)
+  })
+}

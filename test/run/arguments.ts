@@ -1,3 +1,4 @@
+import { seedsOf } from '../harness/seeded.ts'
 import { SUITES } from './suites.ts'
 
 const SEEDED = 'test/fault/seeds.test.ts'
@@ -23,8 +24,7 @@ export function readArguments(args: readonly string[]): Wanted {
     if (arg === '--seeds') {
       i += 1
       seeds = args[i]
-      const [, first, last = first] = /^(\d+)(?:\.\.(\d+))?$/.exec(seeds ?? '') ?? []
-      if (first === undefined || Number(last) < Number(first)) throw new Error('--seeds takes a number or a range: --seeds 1..60')
+      seedsOf(seeds ?? '')
     } else if (arg.startsWith('-')) {
       throw new Error(
         `unknown option ${arg}: npm test -- [static] [${Object.keys(SUITES).join('] [')}] [PATH ...] [--seeds A..B]`,

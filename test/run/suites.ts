@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { mkdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
+import { seedsOf } from '../harness/seeded.ts'
 import { runBounded } from './bounded.ts'
 import { endNoted } from './end-processes.ts'
 import type { Note } from './reporter.ts'
@@ -21,8 +22,7 @@ const SEED_MS = 20_000
 /** More seeds than those of every run have the time for them. */
 export function limitOf(project: string, seeds: string | undefined): number {
   const { limitMs = 0 } = SUITES[project] ?? {}
-  const [first = 0, last = first] = (seeds ?? '').split('..').map(Number)
-  return Math.max(limitMs, (last - first + 1) * SEED_MS)
+  return Math.max(limitMs, (seeds === undefined ? 0 : seedsOf(seeds).length) * SEED_MS)
 }
 
 export interface SuiteOptions {
