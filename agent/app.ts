@@ -73,10 +73,11 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     agentVersion: AGENT_VERSION,
     describe: async () => ({
       sources: await describer.sources(),
-      journal: runner.journalEntries(),
+      journal: await runner.journalEntries(),
       labels: (await loadAgentConfig(home)).labels,
     }),
     onCommand: (command) => onCommand(runner, command),
+    onDisconnected: () => runner.disconnected(),
     onConnected: () => {
       runner.connected()
       describer.refresh()

@@ -94,6 +94,28 @@ describe('a command', () => {
     expect(heard.at(-1)?.message).toMatchObject({ $case: 'jobRefused', value: { attempt: 1, error: { code: 'attempt_fenced' } } })
     expect(starts).toBe(1)
   })
+
+  it('that waits for an earlier attempt to end is never begun once its stream has ended: hello does not name it', async () => {
+    const gate = Promise.withResolvers<void>()
+    const keep = journal.finished.bind(journal)
+    vi.spyOn(journal, 'finished').mockImplementationOnce((result) => gate.promise.then(() => keep(result)))
+    const one = runner(journal)
+    await one.command(command(1))
+    await waitFor('the first to end', () => starts === 1)
+    await one.command(command(2))
+    one.disconnected()
+    const hello = await one.journalEntries()
+    expect(hello).toMatchObject([{ jobId, attempt: 1 }])
+    gate.resolve()
+    await done(1)
+    await one.command(command(3))
+    await done(2)
+    expect(heard.filter(({ message }) => message?.$case === 'jobAccepted').map(({ message }) => message?.value)).toMatchObject([
+      { attempt: 1 },
+      { attempt: 3 },
+    ])
+    expect(starts).toBe(2)
+  })
 })
 
 describe('on a full disk', () => {

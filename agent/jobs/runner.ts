@@ -34,6 +34,8 @@ export class Runner {
   readonly #runs = new Map<string, Promise<void>>()
   /** Newer attempts that wait for an older one of their job to end, by job. */
   readonly #waiting = new Map<string, JobCommand>()
+  /** Of those, what is being written to the journal. */
+  readonly #taking = new Set<Promise<void>>()
   readonly #closing = new AbortController()
 
   constructor(deps: RunnerDeps) {
@@ -47,8 +49,9 @@ export class Runner {
     }
   }
 
-  /** For Hello: what the journal holds that the control plane may not know. */
-  journalEntries(): JournalEntry[] {
+  /** For Hello: what the journal holds that the control plane may not know. What it does not name is never begun. */
+  async journalEntries(): Promise<JournalEntry[]> {
+    await Promise.all(this.#taking)
     return this.#deps.journal.records().map((record) => ({
       jobId: record.jobId,
       attempt: record.attempt,
@@ -62,6 +65,11 @@ export class Runner {
       if (record.state === 'finished' && record.result) this.#sendResult(record.result)
     }
     for (const attempt of this.#attempts.values()) attempt.heard()
+  }
+
+  /** What waits is not in the journal yet: from the next hello on the control plane holds that it was never taken, and gives it out again. */
+  disconnected(): void {
+    this.#waiting.clear()
   }
 
   /** Any sign of life of the control plane extends the leases. */
@@ -97,7 +105,10 @@ export class Runner {
     const taken = earlier.then(async () => {
       const newest = this.#waiting.get(jobId)
       this.#waiting.delete(jobId)
-      if (newest && !this.#closing.signal.aborted) await this.#take(newest)
+      if (!newest || this.#closing.signal.aborted) return
+      const taking = this.#take(newest).finally(() => this.#taking.delete(taking))
+      this.#taking.add(taking)
+      await taking
     })
     taken.catch((error: unknown) => this.#deps.log.error({ err: error, job: jobId }, 'a waiting attempt could not be taken'))
   }

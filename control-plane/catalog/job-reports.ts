@@ -1,10 +1,10 @@
-import { and, eq, inArray, lt, or, sql } from 'drizzle-orm'
+import { and, eq, inArray, isNull, lt, or, sql } from 'drizzle-orm'
 import { HoldfastError } from '../../shared/errors.ts'
 import type { Finding } from '../../shared/results.ts'
 import { ACTIVE_STATES, AGENT_STATES, type JobError } from '../domain/job.ts'
 import type { Db } from './catalog.ts'
 import { CHANNELS } from './channels.ts'
-import { applyEvent, type Caller, type JobRow } from './job-changes.ts'
+import { applyEvent, type Caller, type JobRow, lockJob } from './job-changes.ts'
 import { addEvent } from './job-events.ts'
 import { agents, jobAttempts, jobs } from './schema/schema.ts'
 import { notifyIn } from './sql.ts'
@@ -153,6 +153,41 @@ export async function confirmEnd(db: Db, of: AttemptRef, now: Date): Promise<voi
       .where(
         and(eq(jobAttempts.jobId, of.jobId), eq(jobAttempts.attempt, of.attempt), mine, sql`${jobAttempts.endedAt} is not null`),
       )
+  })
+}
+
+/**
+ * Commands that went out on the agent's earlier streams and that nobody heard it take. What its journal does not hold either it never took:
+ * it writes that before anything else, and hears no more of a stream that has ended.
+ */
+export async function unheardAttempts(
+  db: Db,
+  session: { agentId: string; epoch: number },
+): Promise<ReadonlyArray<{ jobId: string; attempt: number }>> {
+  return await db
+    .select({ jobId: jobs.id, attempt: jobs.attempt })
+    .from(jobs)
+    .innerJoin(jobAttempts, and(eq(jobAttempts.jobId, jobs.id), eq(jobAttempts.attempt, jobs.attempt)))
+    .where(
+      and(
+        eq(jobs.agentId, session.agentId),
+        inArray(jobs.state, ['dispatched', 'lost']),
+        isNull(jobAttempts.acceptedAt),
+        lt(jobAttempts.epoch, session.epoch),
+      ),
+    )
+}
+
+/** Of an attempt that its agent never took: it is over, and the job is tried again, a restore too. */
+export async function endUntaken(db: Db, of: AttemptRef, now: Date): Promise<JobRow> {
+  const error = { code: 'job_lost', message: 'the command was lost with the stream that it went out on' }
+  const { attempt } = of
+  return await db.transaction(async (tx) => {
+    const { state } = await lockJob(tx, of.by, of.jobId)
+    if (state === 'lost') return applyEvent(tx, of.by, of.jobId, { type: 'confirm-end', attempt }, now)
+    return applyEvent(tx, of.by, of.jobId, { type: 'fail', attempt, error, retryable: true, by: 'agent' }, now, {
+      outcome: 'lost',
+    })
   })
 }
 

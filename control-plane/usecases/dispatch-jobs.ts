@@ -10,8 +10,8 @@ import type { ControlPlane } from './control-plane.ts'
 const ACCEPT_SECONDS = 30
 
 /**
- * Takes due jobs for the agents whose streams are held here and sends them out. A command that is lost on the way ends by its lease and is
- * given out again as a further attempt.
+ * Takes due jobs for the agents whose streams are held here and sends them out. A command that is lost on the way ends when its
+ * agent comes back without it, or by its lease, and is given out again as a further attempt.
  */
 export async function dispatchJobs(cp: ControlPlane, sessions: readonly Session[]): Promise<number> {
   const held = new Map(sessions.map((session) => [session.agentId, session]))

@@ -74,7 +74,7 @@ const refOf = (from: Session, of: { jobId: string; attempt: number }): AttemptRe
 export const leaseEnd = (cp: ControlPlane): Date => new Date(cp.clock.now().getTime() + cp.settings.leaseSeconds * 1000)
 
 /** Late words of an attempt that is over are no fault of the stream; anything else is. */
-async function ignoreFenced(work: () => Promise<unknown>): Promise<void> {
+export async function ignoreFenced(work: () => Promise<unknown>): Promise<void> {
   try {
     await work()
   } catch (error) {

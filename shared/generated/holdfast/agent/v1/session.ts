@@ -163,7 +163,7 @@ export interface Hello {
   /** Unix milliseconds by the agent's clock: only to measure the difference. */
   clockMs: bigint;
   sources: Source[];
-  /** Attempts that the journal holds and the control plane has not confirmed. */
+  /** Attempts that the journal holds and the control plane has not confirmed. What was told on earlier streams and is not among them was never taken. */
   journal: JournalEntry[];
   ageRecipient: string;
   /** Labels that the host's administrator set. */
