@@ -5,10 +5,15 @@ import { plainUser } from '../../../test/harness/commands.ts'
 import { throwAwayFolder } from '../../../test/harness/folders.ts'
 import { type PostgresServer, standingPostgres } from '../../../test/harness/postgres.ts'
 import { firstDifference, stableDump } from '../../../test/harness/postgres-fixture.ts'
+import { waitFor } from '../../../test/harness/wait.ts'
 import { backupPlan, failureOf, restorePlan, withRun } from '../testing/plans.ts'
+import { addressOf } from './address.ts'
 import { postgresConfig } from './config.ts'
 import { postgresEngine as engine } from './postgres.ts'
 import { ident } from './quote.ts'
+import { prepareRoles } from './roles.ts'
+import { serverOf } from './server.ts'
+import { openSession } from './session.ts'
 import { backUp, configOf, databaseNames, makeDatabase, restoreTo } from './testing/bench.ts'
 
 const [old, server] = await Promise.all([standingPostgres(15), standingPostgres(18)])
@@ -36,6 +41,28 @@ describe.skipIf(old === null || server === null)('postgresql 15 and 18', () => {
     expect(findings.map(({ code }) => code)).toEqual(['roles_without_passwords'])
     expect(backup.streams.get('globals')?.bytes.toString()).toContain('CREATE ROLE reader')
     expect(await preflight(as('reader'))).toEqual([])
+  })
+
+  test('a missing role that another restore makes at the same moment is that one’s', async () => {
+    const other = server.connect('postgres')
+    const session = await openSession(await addressOf(configOf(server, 'postgres')))
+    try {
+      const found = await serverOf(session)
+      await other`begin`
+      await other`create role app_owner`
+      const preparing = withRun((run) =>
+        prepareRoles(session, ['app_owner', 'app_reader'], found, configOf(server, 'postgres'), run),
+      )
+      await waitFor('the second to wait for the first', async () => {
+        const [row] = await other`select count(*)::int as waiting from pg_stat_activity where wait_event_type = 'Lock'`
+        return row?.waiting === 1
+      })
+      await other`commit`
+      expect(await preparing).toEqual({ owners: true, created: ['app_reader'] })
+    } finally {
+      await session.close()
+      await other.end()
+    }
   })
 
   test('tables that may not be read are named before the backup, and fail it', async () => {

@@ -1,3 +1,4 @@
+import { isHoldfastError } from '../../../shared/errors.ts'
 import type { Run } from '../engine.ts'
 import type { PostgresConfig } from './config.ts'
 import { ident, literal } from './quote.ts'
@@ -54,17 +55,31 @@ export async function prepareRoles(
     })
     return { owners: false, created: [] }
   }
-  for (const role of missing) {
-    await session.run(`create role ${ident(role)} nologin`)
-    if (!server.superuser) await session.run(`grant ${ident(role)} to current_user`)
-  }
+  const created: string[] = []
+  for (const role of missing) if (await create(session, role, server)) created.push(role)
   run.finding({
     code: 'roles_created',
     severity: 'warning',
     message: `these roles were missing and were made without login and password: ${listOf(missing)}`,
     hint: 'Give them their passwords and memberships back; the artifact globals of the backup holds them as SQL.',
   })
-  return { owners: true, created: missing }
+  return { owners: true, created }
+}
+
+/** `duplicate_object`, and `unique_violation` of whoever lost a race (PostgreSQL 18, appendix A). */
+const EXISTS = ['42710', '23505']
+
+/** False: another restore made it meanwhile, and drops it if it fails. */
+async function create(session: Session, role: string, server: Server): Promise<boolean> {
+  const made = await session.run(`create role ${ident(role)} nologin`).then(
+    () => true,
+    (error: unknown) => {
+      if (!isHoldfastError(error) || !EXISTS.includes(String(error.context?.state))) throw error
+      return false
+    },
+  )
+  if (!server.superuser) await session.run(`grant ${ident(role)} to current_user`)
+  return made
 }
 
 export async function dropRoles(session: Session, roles: readonly string[]): Promise<void> {
