@@ -6,7 +6,7 @@ import { waitFor } from '../../test/harness/wait.ts'
 import { recordAccepted, renewLeases } from '../catalog/job-reports.ts'
 import { createJob, getJob } from '../catalog/jobs.ts'
 import { jobFixture } from '../catalog/jobs-fixture.ts'
-import type { Session } from '../fleet/live-session.ts'
+import type { Session, ToAgent } from '../fleet/live-session.ts'
 import type { ControlPlane } from './control-plane.ts'
 import type { AgentSessions } from './handle-session.ts'
 import { WorkLoop } from './work-loop.ts'
@@ -22,8 +22,8 @@ describe.each(await catalogsUnderTest())('a round of work, $kind', ({ open }) =>
   })
   afterAll(() => under.dispose())
 
-  /** One round, in which `afterRenewal` happens between the renewal of leases and their end. */
-  async function round(held: Session[], afterRenewal: () => void): Promise<void> {
+  /** At rest: nothing tells it of anything. */
+  async function resting(held: Session[], afterRenewal: () => void, instanceId = ''): Promise<WorkLoop> {
     const limits = { parallelJobsPerAgent: 2, parallelJobs: 50 }
     const settings = { leaseSeconds: LEASE_MS / 1000, ...limits }
     const cp = {
@@ -33,6 +33,8 @@ describe.each(await catalogsUnderTest())('a round of work, $kind', ({ open }) =>
       log: pino({ level: 'silent' }),
       finished: () => undefined,
       wake: () => undefined,
+      instanceId,
+      fleet: { recipient: 'age1fleet', recoveryRecipients: ['age1recovery'] },
     }
     const renew = (session: Session) =>
       renewLeases(under.catalog.db, session, new Date(clock.now().getTime() + LEASE_MS)).then(afterRenewal)
@@ -40,7 +42,7 @@ describe.each(await catalogsUnderTest())('a round of work, $kind', ({ open }) =>
     await clock.advance(LEASE_MS + 1000)
     loop.start()
     await waitFor('the round to be over', () => clock.sleeping > 0)
-    await loop.stop()
+    return loop
   }
 
   test.each([
@@ -53,7 +55,25 @@ describe.each(await catalogsUnderTest())('a round of work, $kind', ({ open }) =>
     const claimed = fixture.only(await fixture.claim(host))
     await recordAccepted(db, fixture.ref(host, claimed), clock.now(), new Date(clock.now().getTime() + LEASE_MS))
     const session = { agentId: host.agentId, epoch: host.epoch, send: async () => undefined } as unknown as Session
-    await round(standing ? [session] : [], () => clock.setWall(new Date(clock.now().getTime() + 3_600_000)))
+    const loop = await resting(standing ? [session] : [], () => clock.setWall(new Date(clock.now().getTime() + 3_600_000)))
+    await loop.stop()
     expect(await getJob(db, job.id)).toMatchObject({ state })
+  })
+
+  test('a job that no notification told of is given out by the next poll, 2 s later', async () => {
+    const { db } = under.catalog
+    const host = await fixture.newHost()
+    const sent: ToAgent[] = []
+    const send = async (message: ToAgent) => void sent.push(message)
+    const session = { agentId: host.agentId, epoch: host.epoch, send } as unknown as Session
+    const loop = await resting([session], () => undefined, host.instanceId)
+    const { id } = await createJob(db, fixture.backupJob(host), clock.now())
+    await clock.advance(1999)
+    expect(clock.sleeping, 'it still rests').toBe(1)
+    expect(sent).toEqual([])
+    await clock.advance(1)
+    await waitFor('the command to go out', () => sent.length > 0)
+    await loop.stop()
+    expect(sent).toMatchObject([{ $case: 'jobCommand', value: { jobId: id, attempt: 1 } }])
   })
 })
