@@ -2,7 +2,14 @@ import { defineConfig } from 'vitest/config'
 
 // Limits for a machine under load. A test that waits for a state is done long before.
 const project = (name: string, include: string[], testTimeout: number) => ({
-  test: { name, include, testTimeout, hookTimeout: testTimeout, pool: 'forks' as const },
+  test: {
+    name,
+    include,
+    testTimeout,
+    hookTimeout: testTimeout,
+    pool: 'forks' as const,
+    setupFiles: ['shared/repository/testing/remove-folders.ts'],
+  },
 })
 
 export default defineConfig({

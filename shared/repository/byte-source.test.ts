@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { runCommand } from '../../test/harness/commands.ts'
 import { readBytes } from './byte-source.ts'
 import { collect, seededBytes } from './testing/content.ts'
-import { temporaryFolder } from './testing/fleet.ts'
+import { temporaryFolder } from './testing/temporary-folders.ts'
 
 const folder = temporaryFolder()
 const bytes = seededBytes(1, 3_000_000)

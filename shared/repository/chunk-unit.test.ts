@@ -5,7 +5,8 @@ import { chunkUnitFor } from './chunk-unit.ts'
 import { dropKnown } from './known.ts'
 import { rebuildKnown } from './known-rebuild.ts'
 import { collect, pieces, seededBytes } from './testing/content.ts'
-import { TestFleet, temporaryFolder } from './testing/fleet.ts'
+import { TestFleet } from './testing/fleet.ts'
+import { temporaryFolder } from './testing/temporary-folders.ts'
 
 const TB = 1e12
 const bytes = seededBytes(5, 12_000_000)

@@ -12,9 +12,9 @@ import { openDataKeys } from './keys.ts'
 import { rebuildKnown } from './known-rebuild.ts'
 import { openReader } from './reader.ts'
 import type { ReaderOptions } from './repository.ts'
-import { temporaryFolder } from './testing/fleet.ts'
 import { type ExpectedBackup, restoredArtifacts } from './testing/golden-expectation.ts'
 import { MemoryObjects } from './testing/memory-objects.ts'
+import { temporaryFolder } from './testing/temporary-folders.ts'
 
 /** A repository that an earlier version wrote: every later one has to restore it. test/independent-reader reads the same. */
 const folder = path.join(import.meta.dirname, 'testing', 'format-1')

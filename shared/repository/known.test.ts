@@ -9,7 +9,8 @@ import { openIndex } from './index-object.ts'
 import { dropKnown, keepKnown, openKnown } from './known.ts'
 import { type RebuildOptions, rebuildKnown } from './known-rebuild.ts'
 import { entries, file, pieces, seededBytes } from './testing/content.ts'
-import { TestFleet, temporaryFolder } from './testing/fleet.ts'
+import { TestFleet } from './testing/fleet.ts'
+import { temporaryFolder } from './testing/temporary-folders.ts'
 
 const chunking = { kind: 'content-defined', averageBytes: 4096 } as const
 const signal = new AbortController().signal

@@ -7,7 +7,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { decompress, decompressNow } from './compressor.ts'
 import { compress } from './packing.mjs'
 import { dumpLike, seededBytes } from './testing/content.ts'
-import { temporaryFolder } from './testing/fleet.ts'
+import { temporaryFolder } from './testing/temporary-folders.ts'
 import { tryZstd, type ZstdInUse } from './zstd-check.ts'
 import { isOneFrame } from './zstd-frame.ts'
 

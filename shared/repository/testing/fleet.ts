@@ -1,7 +1,4 @@
 import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import { newAgeIdentity, recipientOf } from '../../age/age.ts'
 import type { BackupSink } from '../../artifacts.ts'
 import { randomBase32 } from '../../ids.ts'
@@ -19,6 +16,7 @@ import type { BackupReader, KnownChunks, ReaderOptions, WriterOptions, WriterTot
 import { openWriter } from '../writer.ts'
 import { TEST_AGENT_CHAIN, TEST_AGENT_KEY } from './agent-identity.ts'
 import { MemoryObjects } from './memory-objects.ts'
+import { temporaryFolder } from './temporary-folders.ts'
 
 /** A whole fleet of one source in memory: writes, signs, commits and reads backups the way agent and control plane do. */
 export class TestFleet {
@@ -151,16 +149,4 @@ export class TestFleet {
       signal: new AbortController().signal,
     }
   }
-}
-
-const folders: string[] = []
-process.once('exit', () => {
-  for (const folder of folders) rmSync(folder, { recursive: true, force: true })
-})
-
-/** Removed when the process ends. */
-export function temporaryFolder(): string {
-  const folder = mkdtempSync(path.join(tmpdir(), 'holdfast-repository-'))
-  folders.push(folder)
-  return folder
 }

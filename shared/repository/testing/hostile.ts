@@ -28,7 +28,8 @@ import type { ObjectError } from '../repository.ts'
 import { type SealPlace, seal } from '../sealer.ts'
 import { openWholePack } from '../whole-pack.ts'
 import { entries, file, pieces, seededBytes } from './content.ts'
-import { TestFleet, temporaryFolder } from './fleet.ts'
+import { TestFleet } from './fleet.ts'
+import { temporaryFolder } from './temporary-folders.ts'
 
 /**
  * A backup taken apart into the plaintext of its parts, any of which can be changed before it is sealed and signed again: what someone writes who
