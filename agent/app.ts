@@ -10,6 +10,7 @@ import { compileSources, loadAgentConfig } from './config/agent-config.ts'
 import { type AgentHome, makeHome, stateFolders } from './config/home.ts'
 import { Describer } from './jobs/describe.ts'
 import { Journal } from './jobs/journal.ts'
+import { JobLimits } from './jobs/limits.ts'
 import { tryProcessLock } from './jobs/process-lock.ts'
 import { Runner } from './jobs/runner.ts'
 import { createLink, type Link } from './link/link.ts'
@@ -49,6 +50,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
   const runner = new Runner({
     ...options,
     journal,
+    limits: new JobLimits(clock, log),
     folders: stateFolders(home),
     offlineLimitMs: config.offline_limit_seconds * 1000,
     objects: objectsOf(() => link),
@@ -110,6 +112,8 @@ async function onCommand(runner: Runner, command: Command): Promise<void> {
       const { jobId, attempt, reason } = command.value
       return runner.cancel(jobId, attempt, new HoldfastError('job_cancelled', `cancelled: ${reason}`))
     }
+    case 'limits':
+      return runner.limit(command.value)
     case 'resultConfirmed':
       return runner.confirmed(command.value.jobId, command.value.attempt, command.value.final)
   }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { parseDuration } from './units.ts'
+import { parseDuration, parseRate } from './units.ts'
 
 test.each([
   ['90s', 90],
@@ -14,3 +14,18 @@ test.each([
 test.each(['', '4', '4 h', '-4h', '4y', 'h', '4h!', '1.5h'])('duration %j is refused', (text) => {
   expect(() => parseDuration(text)).toThrow(expect.objectContaining({ code: 'invalid_config' }))
 })
+
+test.each([
+  ['100MB/s', 100_000_000],
+  ['1.5GB/s', 1_500_000_000],
+  ['512KiB/s', 524_288],
+])('%s is %d bytes a second', (text, bytes) => {
+  expect(parseRate(text)).toBe(bytes)
+})
+
+test.each(['', '100', '100MB', '100 MB/s', '100Mb/s', '100Mbit/s', '-1MB/s', '1e9KB/s', 'MB/s', '100mb/s', '999999999GiB/s'])(
+  'rate %j is refused',
+  (text) => {
+    expect(() => parseRate(text)).toThrow(expect.objectContaining({ code: 'invalid_config' }))
+  },
+)

@@ -12,3 +12,22 @@ export function parseDuration(text: string): number {
   }
   return parts.reduce((sum, [, number, unit]) => sum + Number(number) * (SECONDS[unit ?? ''] ?? 0), 0)
 }
+
+const BYTES: Readonly<Record<string, number>> = {
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+}
+
+/** `100MB/s`, `1.5GB/s`, `512KiB/s`, in whole bytes a second. Throws `invalid_config`; bits are refused, since `Mb` is as often a slip for `MB`. */
+export function parseRate(text: string): number {
+  const [, number, unit = ''] = /^(\d{1,9}(?:\.\d{1,3})?)(KB|MB|GB|KiB|MiB|GiB)\/s$/.exec(text) ?? []
+  const rate = Math.round(Number(number) * (BYTES[unit] ?? 0))
+  if (Number.isSafeInteger(rate)) return rate
+  throw new HoldfastError('invalid_config', `rate ${JSON.stringify(text)} is not understood`, {
+    hint: 'Write a number and bytes a second, KB/s, MB/s, GB/s, KiB/s, MiB/s or GiB/s: 100MB/s, 512KiB/s.',
+  })
+}

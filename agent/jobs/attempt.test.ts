@@ -11,6 +11,7 @@ import { Secret } from '../../shared/secret.ts'
 import { waitFor } from '../../test/harness/wait.ts'
 import { Attempt } from './attempt.ts'
 import { Journal } from './journal.ts'
+import { JobLimits } from './limits.ts'
 
 let folder: string
 const at = (...names: string[]) => path.join(folder, ...names)
@@ -64,6 +65,7 @@ async function stuck(clock: FakeClock, deadlineSeconds: number) {
       clock,
       log: createLogger({ level: 'silent' }),
       folders: { scratch: at('scratch'), known: at('known'), places: at('places'), compiled: at('compiled') },
+      limits: new JobLimits(clock, createLogger({ level: 'silent' })),
       searchPath: process.env.PATH ?? '',
       userHome: folder,
       offlineLimitMs: 60_000,

@@ -6,12 +6,14 @@ import type { Logger } from '../../shared/log.ts'
 import { type JobProcess, startJobProcess } from '../process/job-process.ts'
 import { type CallDeps, jobCalls } from './job-calls.ts'
 import type { Journal } from './journal.ts'
+import type { JobLimits } from './limits.ts'
 import type { FromChild, JobStart, ParentCalls, PlainEarlierAttempt, PlainResult, ToChild } from './messages.ts'
 import { ownError } from './own-disk.ts'
 import { toPlain } from './plain.ts'
 import { failedResult, wireFinding, wireProgress, wireResult } from './wire.ts'
 
-export interface AttemptDeps extends Pick<CallDeps, 'objects' | 'signFacts' | 'offlineLimitMs'> {
+export interface AttemptDeps extends Pick<CallDeps, 'objects' | 'signFacts' | 'offlineLimitMs' | 'limits'> {
+  readonly limits: JobLimits
   readonly journal: Journal
   readonly clock: Clock
   readonly log: Logger
@@ -61,6 +63,7 @@ export class Attempt {
       jobKey: deps.journal.jobKey(command.jobId)?.reveal() ?? null,
       earlier: earlier.map((entry): PlainEarlierAttempt => ({ ...entry, dataKey: entry.dataKey.reveal() })),
       leaseMs: deps.leaseRemainingMs(),
+      limits: deps.limits.plain,
     })
     return attempt
   }
@@ -73,6 +76,7 @@ export class Attempt {
       searchPath: deps.searchPath,
       userHome: deps.userHome,
       compiled: deps.folders.compiled,
+      nice: deps.limits.plain.nice,
     })
     this.#calls = jobCalls(deps, command, this.#over.signal)
     this.#process.onMessage((message) => this.#receive(message as FromChild))
@@ -86,6 +90,11 @@ export class Attempt {
 
   heard(): void {
     this.#send({ type: 'lease', remainingMs: this.#deps.leaseRemainingMs() })
+  }
+
+  /** Those of the agent have changed. */
+  limited(): void {
+    this.#send({ type: 'limits', limits: this.#deps.limits.plain })
   }
 
   /** Asks the process to stop; after the grace its whole group is ended. */

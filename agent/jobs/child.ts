@@ -8,7 +8,9 @@ import type { Run } from '../engines/engine.ts'
 import { createTools } from '../process/spawn.ts'
 import type { Transfer } from '../transfer/transfer.ts'
 import type { JobContext } from './context.ts'
+import { JobPriority } from './job-priority.ts'
 import { Lease } from './lease.ts'
+import type { PlainLimits } from './limits.ts'
 import type { FromChild, JobStart, PlainProgress, PlainResult, ToChild } from './messages.ts'
 import { jobObjects } from './objects.ts'
 import { ownError } from './own-disk.ts'
@@ -16,6 +18,7 @@ import { ParentLink } from './parent-link.ts'
 import { fromPlain, toPlain } from './plain.ts'
 import { attemptLockFile, type ProcessLock, tryProcessLock } from './process-lock.ts'
 import { Reporter } from './reporter.ts'
+import { SharedPace } from './shared-pace.ts'
 import { runWork } from './work.ts'
 
 /**
@@ -29,6 +32,11 @@ const send = (message: FromChild): void => {
   process.send?.(message)
 }
 const parent = new ParentLink(send, controller.signal)
+const paces = {
+  upload: new SharedPace(null, (bytes) => parent.calls.take({ direction: 'upload', bytes })),
+  download: new SharedPace(null, (bytes) => parent.calls.take({ direction: 'download', bytes })),
+}
+const priority = new JobPriority((finding) => send({ type: 'finding', finding }))
 let lease: Lease | undefined
 /** Kept for as long as the process lives: a lock that is collected is a lock that is given back. */
 let held: ProcessLock | null = null
@@ -39,6 +47,8 @@ process.on('message', (message: ToChild) => {
       return void run(message)
     case 'cancel':
       return controller.abort(fromPlain(message.error))
+    case 'limits':
+      return void limit(message.limits)
     case 'lease':
       return lease?.extend(message.remainingMs)
     default:
@@ -53,6 +63,12 @@ process.on('disconnect', () => {
     }),
   )
 })
+
+function limit(limits: PlainLimits): Promise<void> {
+  paces.upload.set(limits.upload)
+  paces.download.set(limits.download)
+  return priority.set(limits)
+}
 
 async function run(start: JobStart): Promise<void> {
   const command = JobCommand.decode(start.command)
@@ -71,7 +87,8 @@ async function work(start: JobStart, command: JobCommand, reporter: Reporter, lo
     if (!held) {
       throw new HoldfastError('overlap', `another process works on job ${command.jobId}`, { hint: 'Wait for it to end.' })
     }
-    const objects = jobObjects(parent.calls, clock, log)
+    await limit(start.limits)
+    const objects = jobObjects(parent.calls, paces, clock, log)
     try {
       const detail = await runWork(context(start, { command, reporter, log, scratch, objects }))
       return { outcome: 'succeeded', error: null, detail, progress: reporter.totals }

@@ -3,6 +3,7 @@ import { asHoldfastError, HoldfastError } from '../../shared/errors.ts'
 import type { ObjectServiceClient } from '../../shared/generated/holdfast/agent/v1/objects.ts'
 import type { Facts, SignedFacts } from '../../shared/manifest/manifest.ts'
 import type { Journal } from './journal.ts'
+import type { JobLimits } from './limits.ts'
 import type { ParentCalls } from './messages.ts'
 
 export interface CallDeps {
@@ -12,6 +13,7 @@ export interface CallDeps {
   readonly clock: Clock
   /** How long a call is tried again while the control plane cannot be reached. */
   readonly offlineLimitMs: number
+  readonly limits: Pick<JobLimits, 'take'>
 }
 
 /** The calls of one attempt's process, made with the agent's connection and identity. A lost stream never ends a job: they wait for it. */
@@ -27,6 +29,10 @@ export function jobCalls(deps: CallDeps, job: { jobId: string; attempt: number }
       const signed = Buffer.from(JSON.stringify(deps.signFacts(facts)))
       const request = { jobId, attempt, facts: signed, detailJson: JSON.stringify(detail) }
       return call(() => deps.objects.commitBackup(request, { signal }))
+    },
+    take: async ({ direction, bytes }) => {
+      await deps.limits.take(direction, bytes, signal)
+      return null
     },
     packStored: async (pack) => {
       await deps.journal.packStored(jobId, attempt, {

@@ -10,6 +10,7 @@ import type {
 } from '../../shared/generated/holdfast/agent/v1/objects.ts'
 import type { Facts } from '../../shared/manifest/manifest.ts'
 import type { BackupDetail, Finding } from '../../shared/results.ts'
+import type { Direction, PlainLimits } from './limits.ts'
 
 /**
  * What the agent and the child process of one job say to each other, over Node's own channel (structured clone). The child never
@@ -41,6 +42,7 @@ export interface JobStart {
   /** The age identity of a job that has to be unlocked. */
   readonly jobKey: string | null
   readonly leaseMs: number
+  readonly limits: PlainLimits
 }
 
 export interface PlainPack {
@@ -61,6 +63,7 @@ export type ToChild =
   | { readonly type: 'cancel'; readonly error: PlainError }
   /** The attempt may go on writing for so long from now; sent with each sign of life from the control plane. */
   | { readonly type: 'lease'; readonly remainingMs: number }
+  | { readonly type: 'limits'; readonly limits: PlainLimits }
   | { readonly type: 'answer'; readonly call: number; readonly value: unknown }
   | { readonly type: 'error'; readonly call: number; readonly error: PlainError }
 
@@ -80,6 +83,8 @@ export interface ParentCalls {
   /** Signs the facts with the agent's identity and offers them, with the job's answer. */
   commitBackup(offer: { facts: Facts; detail: BackupDetail }): Promise<CommitBackupResponse>
   packStored(pack: PlainPack): Promise<null>
+  /** Resolves when so many bytes may go over the line, which all jobs of the agent share. */
+  take(share: { direction: Direction; bytes: number }): Promise<null>
 }
 
 export interface PlainError {

@@ -29,6 +29,7 @@ export class ParentLink {
     openBackups: (recipient) => this.#call('openBackups', recipient),
     commitBackup: (offer) => this.#call('commitBackup', offer),
     packStored: (pack) => this.#call('packStored', pack),
+    take: (share) => this.#call('take', share),
   }
 
   settle(message: Answer): void {

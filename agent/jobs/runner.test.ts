@@ -10,6 +10,7 @@ import { newJobId } from '../../shared/ids.ts'
 import { createLogger } from '../../shared/log.ts'
 import { waitFor } from '../../test/harness/wait.ts'
 import { Journal } from './journal.ts'
+import { JobLimits } from './limits.ts'
 import { Runner } from './runner.ts'
 
 let folder: string
@@ -47,6 +48,7 @@ const runner = (of: Journal) =>
     clock: systemClock,
     log: createLogger({ level: 'silent' }),
     folders: { scratch: path.join(folder, 'scratch'), known: folder, places: folder, compiled: folder },
+    limits: new JobLimits(systemClock, createLogger({ level: 'silent' })),
     searchPath: '',
     userHome: folder,
     offlineLimitMs: 1000,

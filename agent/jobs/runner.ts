@@ -5,7 +5,12 @@ import { newAgeIdentity } from '../../shared/age/age.ts'
 import type { Clock } from '../../shared/clock.ts'
 import { HoldfastError, isHoldfastError } from '../../shared/errors.ts'
 import type { JobCommand, JobResult } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
-import { type ConnectRequest, type JournalEntry, JournalState } from '../../shared/generated/holdfast/agent/v1/session.ts'
+import {
+  type AgentLimits,
+  type ConnectRequest,
+  type JournalEntry,
+  JournalState,
+} from '../../shared/generated/holdfast/agent/v1/session.ts'
 import type { Logger } from '../../shared/log.ts'
 import { Secret } from '../../shared/secret.ts'
 import { Attempt, type AttemptDeps } from './attempt.ts'
@@ -16,7 +21,7 @@ import { attemptLockFile, waitForProcessLock } from './process-lock.ts'
 import { shownJobKey } from './unlock.ts'
 import { failedResult, wireError } from './wire.ts'
 
-export interface RunnerDeps extends Omit<AttemptDeps, 'onEnd'> {
+export interface RunnerDeps extends AttemptDeps {
   readonly journal: Journal
   readonly clock: Clock
   readonly log: Logger
@@ -129,6 +134,12 @@ export class Runner {
     this.#runs.set(jobId, run)
   }
 
+  /** Of all jobs together, those at work included. */
+  limit(limits: AgentLimits): void {
+    this.#deps.limits.set(limits)
+    for (const attempt of this.#attempts.values()) attempt.limited()
+  }
+
   cancel(jobId: string, attempt: number, error: HoldfastError): void {
     const running = this.#attempts.get(jobId)
     if (running && running.number === attempt) running.cancel(error)
@@ -162,6 +173,8 @@ export class Runner {
       await this.#showJobKey(command.jobId)
       const attempt = await Attempt.start(this.#deps, command, scratch)
       this.#attempts.set(command.jobId, attempt)
+      // they may have changed while it was started
+      attempt.limited()
       const newer = this.#waiting.get(command.jobId)
       if (newer) attempt.cancel(superseded(newer))
       const result = await attempt.ended

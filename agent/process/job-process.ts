@@ -17,6 +17,8 @@ export interface JobEnvironment {
   readonly userHome: string
   /** A folder that only the agent can write: Node runs what it finds there for code of ours. */
   readonly compiled: string
+  /** Of its process. What it starts has the same. */
+  readonly nice: number
 }
 
 /** Young objects of a job are few and small, and bytes lie outside of V8's heap: room for more would only be memory that is held. */
@@ -24,7 +26,7 @@ export const JOB_FLAGS: readonly string[] = ['--disable-warning=ExperimentalWarn
 
 /**
  * Starts the job's program with a nearly empty environment and a process group of its own, so that the tools that it starts can
- * be ended with it even when it was killed. Its priority is lowered: a backup yields to the database beside it.
+ * be ended with it even when it was killed.
  */
 export function startJobProcess(environment: JobEnvironment): JobProcess {
   const child = fork(fileURLToPath(new URL('../jobs/child.ts', import.meta.url)), [], {
@@ -45,7 +47,7 @@ export function startJobProcess(environment: JobEnvironment): JobProcess {
     child.once('error', reject)
     child.once('exit', (status, killedBy) => resolve({ status, killedBy }))
   })
-  if (pid !== undefined) lowerPriority(pid)
+  if (pid !== undefined) setNice(pid, environment.nice)
   return {
     pid: pid ?? -1,
     // a message to a process that has just gone is of no interest to anyone: `gone` tells
@@ -67,9 +69,10 @@ function endGroup(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-function lowerPriority(pid: number): void {
+/** At once, before it has begun: its threads are made with what it has then. */
+function setNice(pid: number, nice: number): void {
   try {
-    setPriority(pid, 5)
+    setPriority(pid, nice)
   } catch (error) {
     // gone already, or the host forbids it: the job runs all the same
     if (!['ESRCH', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error

@@ -5,6 +5,7 @@ import { MAX_OBJECT_BYTES } from '../../shared/storage/target.ts'
 import { type Address, requireAddress } from './address.ts'
 import { type Meaning, meaningOf, problemCode } from './answers.ts'
 import { Patience } from './patience.ts'
+import { paced } from './throttle.ts'
 import type { Line, ObjectToPut } from './transfer.ts'
 
 export class Putter {
@@ -61,7 +62,7 @@ export class Putter {
 
   async #send(address: Address, bytes: Buffer, signal: AbortSignal): Promise<{ meaning: Meaning; status: number; code: string }> {
     const { connections, upload, totals } = this.#line
-    const pieces = upload.pass(bytes, signal, (sent) => {
+    const pieces = paced(bytes, upload, signal, (sent) => {
       totals.sentBytes += sent
     })
     const answer = await request(address.url, {

@@ -120,9 +120,45 @@ test('a rate is shared by all who take from it, after a quarter of a second that
   expect(at).toEqual([0, 250, 500, 750, 1000, 1250, 1500, 1750, 2000, 2250])
 })
 
+/** Lets what may pass at this moment pass. */
+const settle = () => new Promise((resolve) => setImmediate(resolve))
+
+test('a rate that changes holds at once, for those who wait as well', async () => {
+  const clock = new FakeClock()
+  const throttle = new Throttle(1000, clock)
+  const at: number[] = []
+  const takers = Array.from({ length: 3 }, () => throttle.take(10_000, signal).then(() => at.push(clock.monotonicMs())))
+  await settle()
+  await clock.advance(1000)
+  expect(at).toEqual([])
+  // of the first 10,000 bytes 250 passed at once and 1000 in the second since
+  throttle.set(100_000)
+  await settle()
+  await clock.advance(88)
+  expect(at).toEqual([1087.5])
+  throttle.set(null)
+  await Promise.all(takers)
+  expect(at).toEqual([1087.5, 1088, 1088])
+})
+
+test('whoever is aborted while it waits ends at once, and those behind it do not wait for its bytes', async () => {
+  const clock = new FakeClock()
+  const throttle = new Throttle(1000, clock)
+  const stop = new AbortController()
+  const first = throttle.take(1_000_000, stop.signal)
+  const second = throttle.take(1_000_000, stop.signal)
+  const third = throttle.take(250, signal)
+  await settle()
+  stop.abort(new Error('cancelled'))
+  await expect(first).rejects.toThrow('cancelled')
+  await expect(second).rejects.toThrow('cancelled')
+  await third
+  expect(clock.monotonicMs()).toBe(0)
+})
+
 test('without a rate nothing is held back', async () => {
   const clock = new FakeClock()
-  await new Throttle(undefined, clock).take(1e12, signal)
+  await new Throttle(null, clock).take(1e12, signal)
   expect(clock.sleeping).toBe(0)
 })
 
@@ -137,13 +173,14 @@ async function answering(bytes: Buffer): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}/a`
 }
 
-function reader(url: string, limits: { downloadBytesPerSecond?: number; patienceMs?: number }) {
+function reader(url: string, limits: { patienceMs?: number }, bytesPerSecond: number | null = null) {
   const transfer = createTransfer({
     signPuts: async () => [],
     signGets: async () => [signed({ url })],
     clock: systemClock,
     log,
     limits,
+    download: new Throttle(bytesPerSecond, systemClock),
   })
   onTestFinished(() => transfer.close())
   return transfer
@@ -152,7 +189,7 @@ function reader(url: string, limits: { downloadBytesPerSecond?: number; patience
 test('a server that sends all and closes does not disturb a reader that is held back', async () => {
   const body = randomBytes(600_000)
   const head = `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n`
-  const transfer = reader(await answering(Buffer.concat([Buffer.from(head), body])), { downloadBytesPerSecond: 1_500_000 })
+  const transfer = reader(await answering(Buffer.concat([Buffer.from(head), body])), {}, 1_500_000)
   expect((await transfer.get('a', null, signal)).equals(body)).toBe(true)
   expect(transfer.totals.retries).toBe(0)
 })

@@ -8,13 +8,17 @@ const databases = {
   targets: ['primary'],
   retention: { duration: '30d', daily: 7, weekly: 4, monthly: 12, yearly: 5, min_verified: 2 },
   verify: { validate: 'always' },
-  limits: { parallel_jobs: 2 },
+  limits: { parallel_jobs: 2, upload: '100MB/s' },
 }
 const file = { targets: { primary: { kind: 'local', path: '/srv/backups' } }, policies: { databases } }
 
 test('a policy of the documentation is accepted, its units resolved, and reading the kept form changes nothing', () => {
   const policy = policySchema.parse(databases)
-  expect(policy).toMatchObject({ schedule: { window: 14_400, jitter: 600 }, retention: { duration: 2_592_000 } })
+  expect(policy).toMatchObject({
+    schedule: { window: 14_400, jitter: 600 },
+    retention: { duration: 2_592_000 },
+    limits: { upload: 100_000_000 },
+  })
   expect(policySchema.parse(JSON.parse(JSON.stringify(policy)))).toEqual(policy)
 })
 
@@ -25,7 +29,7 @@ test.each([
   ['a second target', { ...databases, targets: ['primary', 'secondary'] }, 'targets: name one target'],
   ['no target', { ...databases, targets: [] }, 'targets: name one target'],
   ['an objective', { ...databases, objectives: { recovery_point: '24h' } }, 'objectives'],
-  ['a speed', { ...databases, limits: { upload: '100MB/s' } }, 'upload'],
+  ['a rate in bits', { ...databases, limits: { upload: '100Mb/s' } }, 'limits.upload'],
   ['a duration without unit', { ...databases, retention: { duration: '30' } }, 'retention.duration'],
   ['a schedule that is never due', { ...databases, schedule: { full: '0 2 31 2 *' } }, 'schedule.full'],
   ['a schedule of nothing', { ...databases, schedule: { timezone: 'UTC' } }, 'schedule'],

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { isHoldfastError } from '../../shared/errors.ts'
 import { NAME } from '../../shared/ids.ts'
 import { parseDuration } from '../../shared/units.ts'
+import { limitsSchema } from './limits.ts'
 import { RECIPIENT_CHOICES } from './recipients.ts'
 import { checkCron } from './schedule.ts'
 import { selects } from './source-pattern.ts'
@@ -97,7 +98,7 @@ export const policySchema = z.strictObject({
   recipients: z.enum(RECIPIENT_CHOICES).default('all'),
   retention: retentionSchema.optional(),
   verify: z.strictObject({ validate: z.literal('always').default('always') }).optional(),
-  limits: z.strictObject({ parallel_jobs: z.number().int().min(1).max(10_000).optional() }).optional(),
+  limits: limitsSchema.optional(),
 })
 /** With units resolved; parsing it again gives the same. */
 export type Policy = z.output<typeof policySchema>

@@ -12,6 +12,7 @@ import { finishBackup } from './finish-backup.ts'
 import type { AgentSessions } from './handle-session.ts'
 import { leaseEnd } from './receive-report.ts'
 import { recordValidation } from './record-verification.ts'
+import { SendLimits } from './send-limits.ts'
 import { validateBackup } from './validate-backup.ts'
 import { withdrawManifests } from './withdraw-manifests.ts'
 
@@ -21,13 +22,14 @@ const POLL_MS = 2000
 const WITHDRAW_AGAIN_MS = { first: 30_000, longest: 600_000 }
 
 /**
- * The rounds of one control plane: leases renewed and expired, cancels passed on, due jobs given out, commits that another one left behind
+ * The rounds of one control plane: leases renewed and expired, cancels and limits passed on, due jobs given out, commits that another one left behind
  * finished. Every round is safe to repeat and to make beside another control plane's.
  */
 export class WorkLoop {
   readonly #cp: ControlPlane
   readonly #sessions: AgentSessions
   readonly #held: () => readonly Session[]
+  readonly #limits: SendLimits
   readonly #stop = new AbortController()
   readonly #background = new Map<string, Promise<void>>()
   #wake: AbortController | null = null
@@ -45,6 +47,7 @@ export class WorkLoop {
     this.#cp = cp
     this.#sessions = sessions
     this.#held = held
+    this.#limits = new SendLimits(cp)
     this.#sightedMs = cp.clock.monotonicMs()
     this.#roundAt = cp.clock.now()
   }
@@ -82,6 +85,7 @@ export class WorkLoop {
         this.#takeOver,
         this.#validate,
         this.#withdraw,
+        this.#limit,
         this.#dispatch,
       ]) {
         await this.#guarded(step)
@@ -187,8 +191,15 @@ export class WorkLoop {
     }
   }
 
+  async #limit(): Promise<void> {
+    await this.#limits.tell(this.#held())
+  }
+
   async #dispatch(): Promise<void> {
-    await dispatchJobs(this.#cp, this.#held())
+    await dispatchJobs(
+      this.#cp,
+      this.#held().filter((session) => this.#limits.told(session)),
+    )
   }
 
   #inBackground(job: { id: string; attempt: number }, work: () => Promise<void>): void {

@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, type TestContext, test } from 'vitest'
+import { Throttle } from '../../agent/transfer/throttle.ts'
 import { createTransfer, type Transfer, type TransferOptions } from '../../agent/transfer/transfer.ts'
 import { startLocalServer } from '../../control-plane/storage/local-server.ts'
 import { systemClock } from '../../shared/clock.ts'
@@ -264,7 +265,11 @@ function stories(kind: string, prepare: () => Promise<Store | null>): void {
     })
 
     test('limits hold the rates in both directions', async (context) => {
-      const { transfer, folder } = begin(context, { uploadBytesPerSecond: 400_000, downloadBytesPerSecond: 800_000 })
+      const { transfer, folder } = begin(
+        context,
+        {},
+        { upload: new Throttle(400_000, clock), download: new Throttle(800_000, clock) },
+      )
       const body = randomBytes(400_000)
       const times = [clock.monotonicMs()]
       await stored(transfer, 'a', body)

@@ -62,6 +62,119 @@ export function journalStateToJSON(object: JournalState): string {
   }
 }
 
+export const ProcessorPriority = {
+  UNSPECIFIED: 0,
+  /** NORMAL - As the agent itself. */
+  NORMAL: 1,
+  LOW: 2,
+  /** LOWEST - Only what nobody else wants. */
+  LOWEST: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type ProcessorPriority = typeof ProcessorPriority[keyof typeof ProcessorPriority];
+
+export namespace ProcessorPriority {
+  export type UNSPECIFIED = typeof ProcessorPriority.UNSPECIFIED;
+  export type NORMAL = typeof ProcessorPriority.NORMAL;
+  export type LOW = typeof ProcessorPriority.LOW;
+  export type LOWEST = typeof ProcessorPriority.LOWEST;
+  export type UNRECOGNIZED = typeof ProcessorPriority.UNRECOGNIZED;
+}
+
+export function processorPriorityFromJSON(object: any): ProcessorPriority {
+  switch (object) {
+    case 0:
+    case "PROCESSOR_PRIORITY_UNSPECIFIED":
+      return ProcessorPriority.UNSPECIFIED;
+    case 1:
+    case "PROCESSOR_PRIORITY_NORMAL":
+      return ProcessorPriority.NORMAL;
+    case 2:
+    case "PROCESSOR_PRIORITY_LOW":
+      return ProcessorPriority.LOW;
+    case 3:
+    case "PROCESSOR_PRIORITY_LOWEST":
+      return ProcessorPriority.LOWEST;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return ProcessorPriority.UNRECOGNIZED;
+  }
+}
+
+export function processorPriorityToJSON(object: ProcessorPriority): string {
+  switch (object) {
+    case ProcessorPriority.UNSPECIFIED:
+      return "PROCESSOR_PRIORITY_UNSPECIFIED";
+    case ProcessorPriority.NORMAL:
+      return "PROCESSOR_PRIORITY_NORMAL";
+    case ProcessorPriority.LOW:
+      return "PROCESSOR_PRIORITY_LOW";
+    case ProcessorPriority.LOWEST:
+      return "PROCESSOR_PRIORITY_LOWEST";
+    case ProcessorPriority.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+export const DiskPriority = {
+  UNSPECIFIED: 0,
+  NORMAL: 1,
+  LOW: 2,
+  /** IDLE - Only what nobody else wants. */
+  IDLE: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type DiskPriority = typeof DiskPriority[keyof typeof DiskPriority];
+
+export namespace DiskPriority {
+  export type UNSPECIFIED = typeof DiskPriority.UNSPECIFIED;
+  export type NORMAL = typeof DiskPriority.NORMAL;
+  export type LOW = typeof DiskPriority.LOW;
+  export type IDLE = typeof DiskPriority.IDLE;
+  export type UNRECOGNIZED = typeof DiskPriority.UNRECOGNIZED;
+}
+
+export function diskPriorityFromJSON(object: any): DiskPriority {
+  switch (object) {
+    case 0:
+    case "DISK_PRIORITY_UNSPECIFIED":
+      return DiskPriority.UNSPECIFIED;
+    case 1:
+    case "DISK_PRIORITY_NORMAL":
+      return DiskPriority.NORMAL;
+    case 2:
+    case "DISK_PRIORITY_LOW":
+      return DiskPriority.LOW;
+    case 3:
+    case "DISK_PRIORITY_IDLE":
+      return DiskPriority.IDLE;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return DiskPriority.UNRECOGNIZED;
+  }
+}
+
+export function diskPriorityToJSON(object: DiskPriority): string {
+  switch (object) {
+    case DiskPriority.UNSPECIFIED:
+      return "DISK_PRIORITY_UNSPECIFIED";
+    case DiskPriority.NORMAL:
+      return "DISK_PRIORITY_NORMAL";
+    case DiskPriority.LOW:
+      return "DISK_PRIORITY_LOW";
+    case DiskPriority.IDLE:
+      return "DISK_PRIORITY_IDLE";
+    case DiskPriority.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 export const SessionEndReason = {
   UNSPECIFIED: 0,
   REVOKED: 1,
@@ -148,6 +261,7 @@ export interface ConnectResponse {
     | { $case: "cancelJob"; value: CancelJob }
     | { $case: "resultConfirmed"; value: ResultConfirmed }
     | { $case: "sessionEnded"; value: SessionEnded }
+    | { $case: "limits"; value: AgentLimits }
     | undefined;
 }
 
@@ -240,6 +354,19 @@ export interface ResultConfirmed {
   attempt: number;
   /** The job is over: what was kept for a further attempt (key, confirmed packs) can go. */
   final: boolean;
+}
+
+/**
+ * What holds for all jobs of the agent together, those at work included, from its receipt until the next one. Sent first on each stream, and on each
+ * change: by an operator, or by the time of day, which the control plane judges.
+ */
+export interface AgentLimits {
+  /** Of bodies of objects. 0: as fast as it goes. */
+  uploadBytesPerSecond: bigint;
+  downloadBytesPerSecond: bigint;
+  /** Of each job's processes. */
+  processor: ProcessorPriority;
+  disk: DiskPriority;
 }
 
 export interface SessionEnded {
@@ -534,6 +661,9 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
       case "sessionEnded":
         SessionEnded.encode(message.message.value, writer.uint32(50).fork()).join();
         break;
+      case "limits":
+        AgentLimits.encode(message.message.value, writer.uint32(58).fork()).join();
+        break;
     }
     return writer;
   },
@@ -599,6 +729,14 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
             message.message = { $case: "sessionEnded", value: SessionEnded.decode(reader, reader.uint32()) };
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.message = { $case: "limits", value: AgentLimits.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -633,6 +771,8 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
         ? { $case: "sessionEnded", value: SessionEnded.fromJSON(object.sessionEnded) }
         : isSet(object.session_ended)
         ? { $case: "sessionEnded", value: SessionEnded.fromJSON(object.session_ended) }
+        : isSet(object.limits)
+        ? { $case: "limits", value: AgentLimits.fromJSON(object.limits) }
         : undefined,
     };
   },
@@ -651,6 +791,8 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
       obj.resultConfirmed = ResultConfirmed.toJSON(message.message.value);
     } else if (message.message?.$case === "sessionEnded") {
       obj.sessionEnded = SessionEnded.toJSON(message.message.value);
+    } else if (message.message?.$case === "limits") {
+      obj.limits = AgentLimits.toJSON(message.message.value);
     }
     return obj;
   },
@@ -694,6 +836,12 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
       case "sessionEnded": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "sessionEnded", value: SessionEnded.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "limits": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "limits", value: AgentLimits.fromPartial(object.message.value) };
         }
         break;
       }
@@ -2239,6 +2387,142 @@ export const ResultConfirmed: MessageFns<ResultConfirmed> = {
     message.jobId = object.jobId ?? "";
     message.attempt = object.attempt ?? 0;
     message.final = object.final ?? false;
+    return message;
+  },
+};
+
+function createBaseAgentLimits(): AgentLimits {
+  return { uploadBytesPerSecond: 0n, downloadBytesPerSecond: 0n, processor: 0, disk: 0 };
+}
+
+export const AgentLimits: MessageFns<AgentLimits> = {
+  encode(message: AgentLimits, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.uploadBytesPerSecond !== 0n) {
+      if (BigInt.asUintN(64, message.uploadBytesPerSecond) !== message.uploadBytesPerSecond) {
+        throw new globalThis.Error("value provided for field message.uploadBytesPerSecond of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.uploadBytesPerSecond);
+    }
+    if (message.downloadBytesPerSecond !== 0n) {
+      if (BigInt.asUintN(64, message.downloadBytesPerSecond) !== message.downloadBytesPerSecond) {
+        throw new globalThis.Error("value provided for field message.downloadBytesPerSecond of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.downloadBytesPerSecond);
+    }
+    if (message.processor !== 0) {
+      writer.uint32(24).int32(message.processor);
+    }
+    if (message.disk !== 0) {
+      writer.uint32(32).int32(message.disk);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AgentLimits {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAgentLimits();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.uploadBytesPerSecond = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.downloadBytesPerSecond = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.processor = reader.int32() as any;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.disk = reader.int32() as any;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AgentLimits {
+    return {
+      uploadBytesPerSecond: isSet(object.uploadBytesPerSecond)
+        ? BigInt(object.uploadBytesPerSecond)
+        : isSet(object.upload_bytes_per_second)
+        ? BigInt(object.upload_bytes_per_second)
+        : 0n,
+      downloadBytesPerSecond: isSet(object.downloadBytesPerSecond)
+        ? BigInt(object.downloadBytesPerSecond)
+        : isSet(object.download_bytes_per_second)
+        ? BigInt(object.download_bytes_per_second)
+        : 0n,
+      processor: isSet(object.processor) ? processorPriorityFromJSON(object.processor) : 0,
+      disk: isSet(object.disk) ? diskPriorityFromJSON(object.disk) : 0,
+    };
+  },
+
+  toJSON(message: AgentLimits): unknown {
+    const obj: any = {};
+    if (message.uploadBytesPerSecond !== 0n) {
+      obj.uploadBytesPerSecond = message.uploadBytesPerSecond.toString();
+    }
+    if (message.downloadBytesPerSecond !== 0n) {
+      obj.downloadBytesPerSecond = message.downloadBytesPerSecond.toString();
+    }
+    if (message.processor !== 0) {
+      obj.processor = processorPriorityToJSON(message.processor);
+    }
+    if (message.disk !== 0) {
+      obj.disk = diskPriorityToJSON(message.disk);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<AgentLimits>, I>>(base?: I): AgentLimits {
+    return AgentLimits.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<AgentLimits>, I>>(object: I): AgentLimits {
+    const message = createBaseAgentLimits();
+    message.uploadBytesPerSecond = (object.uploadBytesPerSecond !== undefined && object.uploadBytesPerSecond !== null)
+      ? BigInt(object.uploadBytesPerSecond)
+      : 0n;
+    message.downloadBytesPerSecond =
+      (object.downloadBytesPerSecond !== undefined && object.downloadBytesPerSecond !== null)
+        ? BigInt(object.downloadBytesPerSecond)
+        : 0n;
+    message.processor = object.processor ?? 0;
+    message.disk = object.disk ?? 0;
     return message;
   },
 };
