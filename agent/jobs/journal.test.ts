@@ -104,6 +104,19 @@ describe('the journal', () => {
     expect((await journal.earlier(jobId))[0]?.packs.map((stored) => stored.name)).toEqual(['packs/1-a'])
   })
 
+  it('knows the packs of an attempt after the one in which a line was torn', async () => {
+    const journal = await Journal.open(folder)
+    await journal.accept(command(1), keys(1))
+    await journal.packStored(jobId, 1, pack('packs/1-a'))
+    await appendFile(path.join(folder, `${jobId}.packs`), '{"attempt":1,"name":"packs/1-b","si')
+    await journal.accept(command(2), keys(2))
+    await journal.packStored(jobId, 2, pack('packs/2-a'))
+    await journal.packStored(jobId, 2, pack('packs/2-b'))
+    await journal.accept(command(3), keys(3))
+    const names = (await journal.earlier(jobId)).map(({ packs }) => packs.map(({ name }) => name))
+    expect(names).toEqual([['packs/1-a'], ['packs/2-a', 'packs/2-b']])
+  })
+
   it('refuses to start over a damaged file, naming it', async () => {
     await writeFile(path.join(folder, `${jobId}.json`), '{"job_id":')
     await expect(Journal.open(folder)).rejects.toThrow(`${jobId}.json is damaged`)
