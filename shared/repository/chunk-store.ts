@@ -1,5 +1,6 @@
 import { crc32 } from 'node:zlib'
 import type { BlockPipeline } from './block-pipeline.ts'
+import type { EarlierChunks } from './earlier-chunks.ts'
 import { LIMITS, TARGETS } from './format.ts'
 import type { KnownDraft } from './known-draft.ts'
 import type { KnownFile } from './known-file.ts'
@@ -12,6 +13,7 @@ export interface ChunkStoreOptions {
   readonly places: Places
   readonly pipeline: BlockPipeline
   readonly own: OwnChunks
+  readonly earlier: EarlierChunks
   readonly known: KnownFile | null
   readonly resend: Resend | null
   readonly draft: KnownDraft
@@ -55,8 +57,8 @@ export class ChunkStore {
   }
 
   #find(name: Buffer, length: number): ChunkPlace | null {
-    const { own, known, resend, totals } = this.options
-    const mine = own.get(name)
+    const { own, earlier, known, resend, totals } = this.options
+    const mine = own.get(name) ?? earlier.get(name)
     if (mine) return mine
     const hit = known?.find(name)
     if (!hit || hit.length !== length) return null

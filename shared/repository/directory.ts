@@ -79,6 +79,11 @@ export class Directory {
     return this.#bytes.subarray(at, at + NAME_BYTES)
   }
 
+  /** Those of all chunks, in order. */
+  get names(): Buffer {
+    return this.#bytes.subarray(this.blocks * ROW + this.chunks * 4)
+  }
+
   get bytes(): Buffer {
     return this.#bytes
   }

@@ -8,7 +8,7 @@ export interface ChunkPlace {
 
 /**
  * The chunks that this backup itself has stored: a hash table in typed arrays. Bounded: past the cap, new chunks are not
- * entered, so that one that comes again is stored again. At most 50 MB.
+ * entered, so that one that comes again is stored again. At most 50 MB. What earlier attempts stored has EarlierChunks for the rest of it.
  */
 export class OwnChunks {
   readonly #cap: number
@@ -24,6 +24,15 @@ export class OwnChunks {
     this.#names = Buffer.alloc(4096 * NAME_BYTES)
     this.#ref = new Uint32Array(4096)
     this.#index = new Uint16Array(4096)
+  }
+
+  get count(): number {
+    return this.#count
+  }
+
+  /** Whether so many more of earlier attempts fit: they leave half of the room to what this one stores. */
+  hasRoomFor(chunks: number): boolean {
+    return this.#count + chunks <= this.#cap / 2
   }
 
   get(name: Buffer): ChunkPlace | null {

@@ -5,6 +5,7 @@ import type { Fingerprint } from '../results.ts'
 import type { Secret } from '../secret.ts'
 import type { ChunkUnit } from './chunk-unit.ts'
 import type { BlockCodec } from './codec-threads.ts'
+import type { OwnChunks } from './own-chunks.ts'
 
 /**
  * The repository as its users see it. FORMAT.md says what the bytes are. Nothing here knows of jobs, the network or a
@@ -55,6 +56,8 @@ export interface WriterOptions {
    */
   readonly scratch: string
   readonly signal: AbortSignal
+  /** Chunks of this backup that memory holds by name; a million unless given. */
+  readonly ownChunks?: OwnChunks
   /** What packs blocks; threads unless given. Closed with the writer. */
   readonly codec?: BlockCodec
   onProgress(totals: WriterTotals): void

@@ -3,6 +3,8 @@ import { beforeEach, describe, expect, test } from 'vitest'
 import { HoldfastError } from '../errors.ts'
 import { objectKey } from '../manifest/layout.ts'
 import { Secret } from '../secret.ts'
+import { MIB } from './format.ts'
+import { OwnChunks } from './own-chunks.ts'
 import type { ObjectSink, StoredPack } from './repository.ts'
 import { collect, pieces, seededBytes } from './testing/content.ts'
 import { TestFleet } from './testing/fleet.ts'
@@ -61,6 +63,27 @@ describe('attempts', () => {
     await reader.verify({ onError: (error) => errors.push(error) })
     expect(errors).toEqual([])
     expect((await collect(reader.openStream('dump'))).equals(bytes)).toBe(true)
+  })
+
+  test('chunks of an earlier attempt for which memory has no room are found by the first one of their block', async () => {
+    const { backup, earlier } = await brokenAttempt(2)
+    const before = fleet.objects.putBytes
+    const reused = earlier.packs.reduce((sum, pack) => sum + pack.size, 0)
+    // read again it is not the same: something was put in at its beginning and in its middle, and so much of it has gone
+    const later = Buffer.concat([seededBytes(7, 1000), bytes.subarray(0, 12_000_000), bytes.subarray(12_100_000)])
+    const more = { backup, attempt: 2, earlier: [earlier], ownChunks: new OwnChunks(24) }
+    const manifest = await fleet.backup(0, (sink) => sink.stream({ name: 'dump', chunking }, pieces(later)), more)
+    expect(reused).toBeGreaterThan(30_000_000)
+    // of each of the two places the rest of a block at most, and what follows up to the next
+    expect(fleet.objects.putBytes - before).toBeLessThan(bytes.length * 1.04 - reused + 4 * MIB)
+    expect((await collect((await fleet.reader(manifest)).openStream('dump'))).equals(later)).toBe(true)
+    const errors: unknown[] = []
+    await (await fleet.reader(manifest)).verify({ onError: (error) => errors.push(error) })
+    expect(errors).toEqual([])
+    // what it knows goes on: nothing of it is stored again by a backup that leans on this one
+    const sent = fleet.objects.putBytes
+    await fleet.backup(1, (sink) => sink.stream({ name: 'dump', chunking }, pieces(later)), { base: manifest })
+    expect(fleet.objects.putBytes - sent).toBeLessThan(MIB)
   })
 
   test('the key of an attempt is stored before its first pack', async () => {

@@ -1,5 +1,6 @@
 import type { BackupPlaceRef } from '../manifest/layout.ts'
 import { Directory } from './directory.ts'
+import type { EarlierChunks } from './earlier-chunks.ts'
 import { damaged, LIMITS, placeOf } from './format.ts'
 import type { KnownDraft } from './known-draft.ts'
 import type { OwnChunks } from './own-chunks.ts'
@@ -14,9 +15,10 @@ export function useEarlierPacks(options: {
   packs: UsablePack[]
   places: Places
   own: OwnChunks
+  beyond: EarlierChunks
   draft: KnownDraft
 }): void {
-  const { places, own, draft } = options
+  const { places, own, beyond, draft } = options
   for (const attempt of options.earlier) {
     for (const stored of attempt.packs) {
       const fail = (what: string) => damaged(`${placeOf(options.backup)}/${stored.name}`, `what the journal says of it: ${what}`)
@@ -24,16 +26,20 @@ export function useEarlierPacks(options: {
       const directory = Directory.read(stored.chunks.subarray(4), stored.chunks.readUInt32LE(0), LIMITS.pack, fail)
       const { name, size, sha256 } = stored
       const pack = options.packs.push({ attempt: attempt.attempt, stored: { name, size, sha256 } }) - 1
+      const refs = new Int32Array(directory.blocks).fill(-1)
+      const isBeyond = !own.hasRoomFor(directory.chunks)
       for (let block = 0; block < directory.blocks; block++) {
         if (directory.kind(block) !== 'data') continue
         const ref = places.begin()
+        refs[block] = ref
         places.place(ref, pack, block, directory.chunksOf(block))
         for (let n = 0; n < directory.chunksOf(block); n++) {
           const chunk = directory.chunkName(block, n)
-          own.add(chunk, ref, n)
+          if (!isBeyond) own.add(chunk, ref, n)
           draft.addChunk(chunk, ref, n, directory.chunkLength(block, n))
         }
       }
+      if (isBeyond) beyond.addPack(directory, refs)
     }
   }
 }

@@ -10,6 +10,7 @@ import { ChunkStore } from './chunk-store.ts'
 import { atUnit, type ChunkUnit, chunkUnitFor } from './chunk-unit.ts'
 import { gearTable } from './chunker.ts'
 import { type BlockCodec, CodecThreads, codecThreads } from './codec-threads.ts'
+import { EarlierChunks } from './earlier-chunks.ts'
 import { finishBackup, type PendingArtifact } from './finish.ts'
 import { identityKeyOf, indexKeyOf, LIMITS, PAGE, sha256 } from './format.ts'
 import { sealDataKeys } from './keys.ts'
@@ -64,6 +65,7 @@ class RepositoryWriter implements BackupWriter {
   readonly #context: ArtifactContext
   readonly #artifacts = new Map<string, PendingArtifact | null>()
   readonly #draft: KnownDraft
+  readonly #beyond: EarlierChunks
   #keysFile: Promise<{ name: string; size: number; sha256: Buffer }> | null = null
   #unit: { readonly unit: ChunkUnit } | null = null
   #state: 'open' | 'finished' | 'closed' = 'open'
@@ -94,11 +96,13 @@ class RepositoryWriter implements BackupWriter {
     this.#codec = options.codec ?? new CodecThreads(threads)
     this.#pipeline = new BlockPipeline(this.#codec, this.#packer, places, threads * 2 + 1)
     this.#draft = new KnownDraft(options.scratch)
-    const own = new OwnChunks()
+    const own = options.ownChunks ?? new OwnChunks()
+    this.#beyond = new EarlierChunks(options.scratch)
+    const earlier = { earlier: options.earlier, packs: this.#packer.packs, beyond: this.#beyond }
     try {
-      useEarlierPacks({ backup, earlier: options.earlier, packs: this.#packer.packs, places, own, draft: this.#draft })
+      useEarlierPacks({ backup, ...earlier, places, own, draft: this.#draft })
     } catch (error) {
-      this.#draft.close()
+      this.#closeFiles()
       throw error
     }
     const { backupIds, permille } = options.resend
@@ -109,7 +113,10 @@ class RepositoryWriter implements BackupWriter {
       draft: this.#draft,
       references: new References(places, this.#packer.packs, known),
       treePages: new PageFiller(PAGE.trees, 'index', this.#pipeline),
-      store: new ChunkStore({ places, pipeline: this.#pipeline, own, known, resend, draft: this.#draft, totals: this.totals }),
+      store: new ChunkStore({
+        ...{ places, own, known, resend },
+        ...{ earlier: this.#beyond, pipeline: this.#pipeline, draft: this.#draft, totals: this.totals },
+      }),
       gear: gearTable(gearKey),
       identityKey: identityKeyOf(gearKey),
       signal: this.#signal,
@@ -157,13 +164,13 @@ class RepositoryWriter implements BackupWriter {
       put: (name, bytes) => this.#put(name, bytes),
     })
     this.#state = 'finished'
-    this.#draft.close()
+    this.#closeFiles()
     this.#options.onProgress(this.totals)
     return facts
   }
 
   async close(): Promise<void> {
-    if (this.#state === 'open') this.#draft.close()
+    if (this.#state === 'open') this.#closeFiles()
     this.#state = 'closed'
     this.#stop.abort(new HoldfastError('job_cancelled', 'the writer was closed'))
     await Promise.all([this.#packer.settle(), this.#codec.close()])
@@ -201,6 +208,11 @@ class RepositoryWriter implements BackupWriter {
     await this.#options.objects.put(name, bytes, hash, this.#signal)
     this.totals.storedBytes += bytes.length
     return { name, size: bytes.length, sha256: hash }
+  }
+
+  #closeFiles(): void {
+    this.#draft.close()
+    this.#beyond.close()
   }
 
   #requireOpen(): void {
