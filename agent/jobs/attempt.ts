@@ -7,7 +7,7 @@ import { type JobProcess, startJobProcess } from '../process/job-process.ts'
 import { type CallDeps, jobCalls } from './job-calls.ts'
 import type { Journal } from './journal.ts'
 import type { JobLimits } from './limits.ts'
-import type { FromChild, JobStart, ParentCalls, PlainEarlierAttempt, PlainResult, ToChild } from './messages.ts'
+import type { FromChild, JobStart, ParentCalls, PlainResult, ToChild } from './messages.ts'
 import { ownError } from './own-disk.ts'
 import { toPlain } from './plain.ts'
 import { failedResult, wireFinding, wireProgress, wireResult } from './wire.ts'
@@ -51,7 +51,7 @@ export class Attempt {
     const settings = await deps.jobSettings()
     const backup = command.work?.$case === 'backup'
     const keys = backup ? deps.journal.keys(command.jobId) : null
-    const earlier = backup ? await deps.journal.earlier(command.jobId) : []
+    const earlier = backup ? deps.journal.earlier(command.jobId) : []
     const attempt = new Attempt(deps, command)
     attempt.#send({
       type: 'start',
@@ -61,7 +61,8 @@ export class Attempt {
       searchPath: deps.searchPath,
       keys: keys && { dataKey: keys.dataKey.reveal(), gearKey: keys.gearKey.reveal() },
       jobKey: deps.journal.jobKey(command.jobId)?.reveal() ?? null,
-      earlier: earlier.map((entry): PlainEarlierAttempt => ({ ...entry, dataKey: entry.dataKey.reveal() })),
+      earlier: earlier.map((entry) => ({ ...entry, dataKey: entry.dataKey.reveal() })),
+      packsFile: deps.journal.packsFile(command.jobId),
       leaseMs: deps.leaseRemainingMs(),
       limits: deps.limits.plain,
     })

@@ -14,6 +14,7 @@ import type { JobContext } from './context.ts'
 import { toldReason } from './full-reason.ts'
 import { requirePreflight } from './preflight.ts'
 import { rememberKnown } from './remember-known.ts'
+import { storedPacks } from './stored-packs.ts'
 
 const KINDS: Readonly<Record<number, BackupKind>> = {
   [WireKind.FULL]: 'full',
@@ -122,7 +123,7 @@ async function openBackupWriter(
     earlier: job.start.earlier.map((entry) => ({
       attempt: entry.attempt,
       dataKey: new Secret(Buffer.from(entry.dataKey)),
-      packs: entry.packs.map((pack) => ({ ...pack, sha256: Buffer.from(pack.sha256), chunks: Buffer.from(pack.chunks) })),
+      packs: storedPacks(job.start.packsFile, entry.attempt),
     })),
     recipients: work.recipients,
     agentRecipient: job.start.agent.ageRecipient,

@@ -1,4 +1,4 @@
-import { open, readdir, readFile, rm } from 'node:fs/promises'
+import { readdir, readFile, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { z } from 'zod'
 import { syncFolder, writeDurably } from '../../shared/durable-file.ts'
@@ -6,8 +6,9 @@ import { HoldfastError } from '../../shared/errors.ts'
 import { JobCommand, JobResult } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
 import { JOB_ID } from '../../shared/ids.ts'
 import { readJson } from '../../shared/json.ts'
-import type { EarlierAttempt, StoredPack } from '../../shared/repository/repository.ts'
+import type { StoredPack } from '../../shared/repository/repository.ts'
 import { Secret } from '../../shared/secret.ts'
+import { rememberPack } from './stored-packs.ts'
 
 /**
  * What this agent was told to do and how it ended. A command is on the disk (file and folder synced) before it is
@@ -31,14 +32,6 @@ const recordSchema = z.strictObject({
   job_key: z.string().max(200).optional(),
 })
 type StoredRecord = z.infer<typeof recordSchema>
-
-const packSchema = z.strictObject({
-  attempt: z.number().int().positive(),
-  name: z.string(),
-  size: z.number().int().nonnegative(),
-  sha256: base64,
-  chunks: base64,
-})
 
 export interface JournalRecord {
   readonly jobId: string
@@ -143,7 +136,7 @@ export class Journal {
     await this.#serial(async () => {
       this.#records.delete(jobId)
       await rm(this.#file(jobId), { force: true })
-      await rm(this.#packsFile(jobId), { force: true })
+      await rm(this.packsFile(jobId), { force: true })
       await syncFolder(this.#folder)
     })
   }
@@ -165,43 +158,20 @@ export class Journal {
     return this.get(jobId)?.jobKey ?? null
   }
 
-  /** Packs that earlier attempts of the job stored, with their keys. A torn line (a crash while it was written) is left out. */
-  async earlier(jobId: string): Promise<EarlierAttempt[]> {
+  /** The keys of the job's earlier attempts. Their packs are in `packsFile` (stored-packs.ts). */
+  earlier(jobId: string): Array<{ attempt: number; dataKey: Secret<Buffer> }> {
     const stored = this.#records.get(jobId)
-    if (!stored) return []
-    const packs = await readPacks(this.#packsFile(jobId))
-    return stored.keys
-      .filter((entry) => entry.attempt < stored.attempt)
-      .map((entry) => ({
-        attempt: entry.attempt,
-        dataKey: secretBytes(entry.key),
-        packs: packs.filter((pack) => pack.attempt === entry.attempt).map((pack) => pack.pack),
-      }))
-      .filter((entry) => entry.packs.length > 0)
+    return (stored?.keys ?? [])
+      .filter((entry) => entry.attempt < (stored?.attempt ?? 0))
+      .map((entry) => ({ attempt: entry.attempt, dataKey: secretBytes(entry.key) }))
   }
 
-  /**
-   * Remembers a confirmed pack. On the disk when it returns, at the cost of one sync for 16 MiB that went over a network: else a host that loses its power
-   * would send again whatever was stored within the half minute before.
-   */
   async packStored(jobId: string, attempt: number, pack: StoredPack): Promise<void> {
-    const line = {
-      attempt,
-      name: pack.name,
-      size: pack.size,
-      sha256: pack.sha256.toString('base64'),
-      chunks: pack.chunks.toString('base64'),
-    }
-    const handle = await open(this.#packsFile(jobId), 'a', 0o600)
-    try {
-      const isNew = (await handle.stat()).size === 0
-      // a line of its own, whatever a crash has left of the one before
-      await handle.appendFile(`${isNew ? '' : '\n'}${JSON.stringify(line)}\n`)
-      await handle.datasync()
-      if (isNew) await syncFolder(this.#folder)
-    } finally {
-      await handle.close()
-    }
+    await rememberPack(this.#folder, this.packsFile(jobId), attempt, pack)
+  }
+
+  packsFile(jobId: string): string {
+    return path.join(this.#folder, `${requireJobId(jobId)}.packs`)
   }
 
   async #change(jobId: string, change: Partial<StoredRecord>): Promise<void> {
@@ -226,10 +196,6 @@ export class Journal {
   #file(jobId: string): string {
     return path.join(this.#folder, `${requireJobId(jobId)}.json`)
   }
-
-  #packsFile(jobId: string): string {
-    return path.join(this.#folder, `${requireJobId(jobId)}.packs`)
-  }
 }
 
 /** Job ids come over the wire and become file names. */
@@ -247,26 +213,6 @@ function toRecord(stored: StoredRecord): JournalRecord {
     result: stored.result === null ? null : JobResult.decode(Buffer.from(stored.result, 'base64')),
     jobKey: stored.job_key === undefined ? null : new Secret(stored.job_key),
   }
-}
-
-async function readPacks(file: string): Promise<Array<{ attempt: number; pack: StoredPack }>> {
-  const handle = await open(file, 'r').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return null
-    throw error
-  })
-  if (!handle) return []
-  const packs: Array<{ attempt: number; pack: StoredPack }> = []
-  for await (const line of handle.readLines()) {
-    const parsed = readJson(line, packSchema)
-    // torn: its pack is sent again, those of attempts after the crash are not
-    if (!parsed.success) continue
-    const { attempt, name, size, sha256, chunks } = parsed.data
-    packs.push({
-      attempt,
-      pack: { name, size, sha256: Buffer.from(sha256, 'base64'), chunks: Buffer.from(chunks, 'base64') },
-    })
-  }
-  return packs
 }
 
 const secretBytes = (text: string): Secret<Buffer> => new Secret(Buffer.from(text, 'base64'))

@@ -38,7 +38,9 @@ export interface JobStart {
   readonly searchPath: string
   /** Only for backups. */
   readonly keys: { readonly dataKey: Uint8Array; readonly gearKey: Uint8Array } | null
-  readonly earlier: readonly PlainEarlierAttempt[]
+  readonly earlier: ReadonlyArray<{ readonly attempt: number; readonly dataKey: Uint8Array }>
+  /** What these stored (stored-packs.ts): read by the child itself, since it may be any amount. */
+  readonly packsFile: string
   /** The age identity of a job that has to be unlocked. */
   readonly jobKey: string | null
   readonly leaseMs: number
@@ -50,12 +52,6 @@ export interface PlainPack {
   readonly size: number
   readonly sha256: Uint8Array
   readonly chunks: Uint8Array
-}
-
-export interface PlainEarlierAttempt {
-  readonly attempt: number
-  readonly dataKey: Uint8Array
-  readonly packs: readonly PlainPack[]
 }
 
 export type ToChild =

@@ -68,7 +68,8 @@ export interface WriterOptions {
 export interface EarlierAttempt {
   readonly attempt: number
   readonly dataKey: Secret<Buffer>
-  readonly packs: readonly StoredPack[]
+  /** Read once, when the writer is opened. */
+  readonly packs: Iterable<StoredPack> | AsyncIterable<StoredPack>
 }
 
 /** A confirmed pack with the chunks in it. `chunks` is opaque to everyone but the writer. */

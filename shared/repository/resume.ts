@@ -9,7 +9,7 @@ import type { Places } from './places.ts'
 import type { EarlierAttempt } from './repository.ts'
 
 /** Enters the chunks of an earlier attempt's confirmed packs, so that nothing is sent twice. */
-export function useEarlierPacks(options: {
+export async function useEarlierPacks(options: {
   backup: BackupPlaceRef
   earlier: readonly EarlierAttempt[]
   packs: UsablePack[]
@@ -17,10 +17,10 @@ export function useEarlierPacks(options: {
   own: OwnChunks
   beyond: EarlierChunks
   draft: KnownDraft
-}): void {
+}): Promise<void> {
   const { places, own, beyond, draft } = options
   for (const attempt of options.earlier) {
-    for (const stored of attempt.packs) {
+    for await (const stored of attempt.packs) {
       const fail = (what: string) => damaged(`${placeOf(options.backup)}/${stored.name}`, `what the journal says of it: ${what}`)
       if (stored.chunks.length < 4) throw fail('it is too short')
       const directory = Directory.read(stored.chunks.subarray(4), stored.chunks.readUInt32LE(0), LIMITS.pack, fail)

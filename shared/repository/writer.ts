@@ -43,7 +43,14 @@ export async function openWriter(options: WriterOptions): Promise<BackupWriter> 
     })
   }
   await requireZstd()
-  return new RepositoryWriter(options)
+  const writer = new RepositoryWriter(options)
+  try {
+    await writer.useEarlier()
+  } catch (error) {
+    await writer.close()
+    throw error
+  }
+  return writer
 }
 
 class RepositoryWriter implements BackupWriter {
@@ -98,13 +105,6 @@ class RepositoryWriter implements BackupWriter {
     this.#draft = new KnownDraft(options.scratch)
     const own = options.ownChunks ?? new OwnChunks()
     this.#beyond = new EarlierChunks(options.scratch)
-    const earlier = { earlier: options.earlier, packs: this.#packer.packs, beyond: this.#beyond }
-    try {
-      useEarlierPacks({ backup, ...earlier, places, own, draft: this.#draft })
-    } catch (error) {
-      this.#closeFiles()
-      throw error
-    }
     const { backupIds, permille } = options.resend
     const resend = known && new Resend({ known, backupIds, permille, damagedPacks: options.damagedPacks })
     this.#context = {
@@ -122,6 +122,13 @@ class RepositoryWriter implements BackupWriter {
       signal: this.#signal,
       onProgress: () => options.onProgress(this.totals),
     }
+  }
+
+  /** Before anything else. */
+  async useEarlier(): Promise<void> {
+    const { backup, earlier } = this.#options
+    const { places, own } = this.#context.store.options
+    await useEarlierPacks({ backup, earlier, packs: this.#packer.packs, places, own, beyond: this.#beyond, draft: this.#draft })
   }
 
   stream(meta: ArtifactMeta, bytes: StreamBytes): Promise<ArtifactDigest> {

@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { expect, test } from 'vitest'
 import { Journal } from '../../agent/jobs/journal.ts'
+import { storedPacks } from '../../agent/jobs/stored-packs.ts'
 import { JobCommand } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
 import { newJobId } from '../../shared/ids.ts'
 import { Secret } from '../../shared/secret.ts'
@@ -33,6 +34,9 @@ test('the journal knows every confirmed pack after a power cut, the very first a
   }
   const after = await Journal.open(disk.path)
   await accept(after, 3)
-  const known = (await after.earlier(jobId)).flatMap(({ packs }) => packs.map(({ name }) => name))
+  const known: string[] = []
+  for (const { attempt } of after.earlier(jobId)) {
+    for await (const { name } of storedPacks(after.packsFile(jobId), attempt)) known.push(name)
+  }
   expect(known).toEqual(stored)
 })
