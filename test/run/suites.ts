@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { mkdir, readFile } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import path from 'node:path'
 import { seedsOf } from '../harness/seeded.ts'
 import { runBounded } from './bounded.ts'
@@ -9,12 +10,19 @@ import type { Outcome, RunContext } from './step.ts'
 
 const MINUTE = 60_000
 
-/** In this order. The limit is for a whole project, the building of its real servers included; then it is ended. See `limitOf`. */
-export const SUITES: Readonly<Record<string, { readonly limitMs: number }>> = {
-  unit: { limitMs: 10 * MINUTE },
-  contracts: { limitMs: 40 * MINUTE },
-  stories: { limitMs: 40 * MINUTE },
-  faults: { limitMs: 60 * MINUTE },
+export interface Suite {
+  /** For the whole project, the building of its real servers included; then it is ended. See `limitOf`. */
+  readonly limitMs: number
+  /** Test files at once, on a machine with few processors too: where they mostly wait for programs, two take little more time than one. */
+  readonly leastWorkers: number
+}
+
+/** In this order. */
+export const SUITES: Readonly<Record<string, Suite>> = {
+  unit: { limitMs: 10 * MINUTE, leastWorkers: 1 },
+  contracts: { limitMs: 40 * MINUTE, leastWorkers: 1 },
+  stories: { limitMs: 40 * MINUTE, leastWorkers: 2 },
+  faults: { limitMs: 60 * MINUTE, leastWorkers: 2 },
 }
 
 const SEED_MS = 20_000
@@ -24,6 +32,9 @@ export function limitOf(project: string, seeds: string | undefined): number {
   const { limitMs = 0 } = SUITES[project] ?? {}
   return Math.max(limitMs, (seeds === undefined ? 0 : seedsOf(seeds).length) * SEED_MS)
 }
+
+/** As vitest has it, which leaves one processor to itself. */
+const workersOf = (project: string) => Math.max(SUITES[project]?.leastWorkers ?? 1, availableParallelism() - 1)
 
 export interface SuiteOptions {
   /** Paths to run alone; all when empty. */
@@ -57,6 +68,7 @@ export async function runSuite(project: string, context: RunContext, options: Su
     ...reporters,
     '--silent=passed-only',
     '--passWithNoTests',
+    `--maxWorkers=${workersOf(project)}`,
     ...options.filters,
   ]
   const env = {
