@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { TreeEntry } from '../artifacts.ts'
 import { ByteReader, ByteWriter } from './bytes.ts'
-import { decompress } from './compressor.ts'
+import { decompress, decompressNow } from './compressor.ts'
 import { Directory, writeDirectory } from './directory.ts'
 import { readEntry, writeEntry } from './entries.ts'
 import { damaged, LIMITS, padme, sha256, varint } from './format.ts'
@@ -10,7 +10,7 @@ import { OwnChunks } from './own-chunks.ts'
 import { compress } from './packing.mjs'
 import { Places } from './places.ts'
 import { isRun, type Run, type RunState, readRun, START, writeRun } from './runs.ts'
-import { seededBytes } from './testing/content.ts'
+import { dumpLike, seededBytes } from './testing/content.ts'
 
 const fail = (what: string) => damaged('object', what)
 const isDamaged = expect.objectContaining({ code: 'object_damaged' })
@@ -153,6 +153,29 @@ describe('compression', () => {
     await expect(decompress({ codec: 'zstd', bytes: bomb.bytes.subarray(0, -3) }, 3_000_000, fail)).rejects.toEqual(isDamaged)
     await expect(decompress({ codec: 'zstd', bytes: seededBytes(1, 100) }, 100, fail)).rejects.toEqual(isDamaged)
     await expect(decompress({ codec: 'stored', bytes: seededBytes(1, 100) }, 99, fail)).rejects.toEqual(isDamaged)
+  })
+
+  test('whatever byte of a frame changes, what comes has the length that is said, or it is damaged', async () => {
+    const frame = compress(dumpLike(1, 3000))
+    let refused = 0
+    for (let at = 0; at < frame.length; at++) {
+      const bytes = Buffer.from(frame)
+      bytes[at] = (bytes[at] as number) ^ 0x55
+      const later = decompress({ codec: 'zstd', bytes }, 3000, fail).then(
+        (plain) => plain.toString('latin1'),
+        (error: unknown) => void expect(error).toEqual(isDamaged),
+      )
+      try {
+        const plain = decompressNow(bytes, 3000, fail)
+        expect(plain).toHaveLength(3000)
+        expect(await later).toBe(plain.toString('latin1'))
+      } catch (error) {
+        expect(error).toEqual(isDamaged)
+        expect(await later).toBeUndefined()
+        refused++
+      }
+    }
+    expect(refused).toBeGreaterThan(50)
   })
 })
 

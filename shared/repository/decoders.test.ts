@@ -150,4 +150,30 @@ describe('whatever a backup holds, sealed and signed as it should be', () => {
     }
     expect(await backup.verify({})).toEqual([])
   })
+
+  test('a restore of a stream or a tree that is not what the contents say of it ends with an error, and so does verify', async () => {
+    const text = backup.parts.artifacts.toString('latin1')
+    const digest = (kind: string) => text.indexOf('"digest":"', text.indexOf(`"kind":"${kind}"`)) + 10
+    const bytes = text.indexOf('"bytes":30000') + 12
+    for (const [at, message] of [
+      [digest('stream'), 'stream "stream" is not what was stored'],
+      [digest('tree'), 'tree "tree" is not what was stored'],
+      [bytes, 'stream "stream" is not what was stored'],
+    ] as const) {
+      const artifacts = Buffer.from(backup.parts.artifacts)
+      artifacts[at] = artifacts[at] === 0x31 ? 0x32 : 0x31
+      const refused = (await backup.read({ artifacts })).filter((result) => result instanceof Error)
+      expect(refused).toEqual([expect.objectContaining({ code: 'object_damaged', message: expect.stringContaining(message) })])
+      expect(await backup.verify({ artifacts })).toMatchObject([
+        { code: 'object_damaged', key: expect.stringContaining('contents/1') },
+      ])
+    }
+  })
+
+  test('contents that lean on other backups than the manifest are refused', async () => {
+    const contents = JSON.parse(backup.parts.contentsJson.toString())
+    const origins = [{ id: contents.id, manifest_sha256: '0'.repeat(64) }]
+    const [refused] = await backup.read({ contentsJson: Buffer.from(JSON.stringify({ ...contents, origins })) })
+    expect(refused).toMatchObject({ code: 'object_damaged', message: expect.stringContaining('leans on other backups') })
+  })
 })

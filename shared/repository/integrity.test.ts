@@ -6,6 +6,7 @@ import { validateObjects } from '../manifest/validate-objects.ts'
 import { indexKeyOf, sha256 } from './format.ts'
 import { openDataKeys } from './keys.ts'
 import { PACK_TRAILER, PackOpener } from './pack.ts'
+import { openReader } from './reader.ts'
 import type { ObjectError, ReaderOptions } from './repository.ts'
 import { collect, dumpLike, entries, file, pieces, seededBytes } from './testing/content.ts'
 import { TestFleet } from './testing/fleet.ts'
@@ -178,6 +179,16 @@ describe('damage is found and named', () => {
     fleet.manifests.set(full.facts.id, forged)
     await expect(fleet.reader(next)).rejects.toMatchObject({ code: 'object_damaged' })
     fleet.manifests.set(full.facts.id, full)
+  })
+
+  test('a leaned-on manifest that is missing is named, and nothing is read', async () => {
+    const key = `${full.facts.host}/${full.facts.source}/${full.facts.id}/manifest.json`
+    fleet.objects.gets = []
+    await expect(openReader({ ...readable, leansOn: new Map() })).rejects.toMatchObject({
+      code: 'object_missing',
+      context: { key },
+    })
+    expect(fleet.objects.gets).toEqual([])
   })
 
   test('a pack of another backup, put into this one by who can rewrite the manifest too, does not open', async () => {

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { readdir, readlink } from 'node:fs/promises'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { HoldfastError } from '../errors.ts'
 import { objectKey } from '../manifest/layout.ts'
@@ -43,6 +44,12 @@ async function brokenAttempt(packs: number) {
   return { backup, earlier: { attempt: 1, dataKey, packs: stored } }
 }
 
+/** Paths of what this process has open, where the kernel tells them. */
+const openFiles = async (): Promise<string[]> =>
+  Promise.all(
+    (await readdir('/proc/self/fd').catch(() => [])).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => 'closed since')),
+  )
+
 describe('attempts', () => {
   test('a failed backup, tried again, uploads nothing twice', async () => {
     const { backup, earlier } = await brokenAttempt(2)
@@ -84,6 +91,17 @@ describe('attempts', () => {
     const sent = fleet.objects.putBytes
     await fleet.backup(1, (sink) => sink.stream({ name: 'dump', chunking }, pieces(later)), { base: manifest })
     expect(fleet.objects.putBytes - sent).toBeLessThan(MIB)
+  })
+
+  test('a journal that says nonsense of an earlier pack is refused, and no file stays open', async () => {
+    const pack = { name: 'packs/1-0000000000000000', size: 1, sha256: Buffer.alloc(32) }
+    for (const chunks of [Buffer.alloc(3), Buffer.from([1, 0, 0, 0, 9, 9, 9]), Buffer.alloc(50, 255)]) {
+      const earlier = [{ attempt: 1, dataKey: new Secret(randomBytes(32)), packs: [{ ...pack, chunks }] }]
+      const options = fleet.options(fleet.place(0), { attempt: 2, earlier })
+      const damaged = { code: 'object_damaged', message: expect.stringContaining('what the journal says of it') }
+      await expect(openWriter(options)).rejects.toMatchObject(damaged)
+      expect((await openFiles()).filter((file) => file.startsWith(options.scratch))).toEqual([])
+    }
   })
 
   test('the key of an attempt is stored before its first pack', async () => {
@@ -134,6 +152,18 @@ describe('attempts', () => {
     const large = await fleet.backup(1, (sink) => sink.stream({ name: 'dump', chunking }, pieces(bytes)))
     for (const { name, size } of large.facts.objects)
       if (name.startsWith('packs/')) expect(size).toBeLessThanOrEqual(17 * 2 ** 20)
+  })
+
+  test('contents that a reader would refuse are not written', async () => {
+    const wide = { counts: {}, facts: { what: 'x'.repeat(31_000_000) } }
+    const many = { counts: {}, facts: { what: '['.repeat(1_000_001) } }
+    for (const fingerprint of [wide, many]) {
+      const write = fleet.backup(0, (sink) => sink.stream({ name: 'dump', chunking }, pieces(bytes.subarray(0, 1000))), {
+        fingerprint,
+      })
+      await expect(write).rejects.toMatchObject({ code: 'too_large' })
+    }
+    expect([...fleet.objects.objects.keys()].filter((key) => /contents|manifest/.test(key))).toEqual([])
   })
 
   test('aborting ends the writer with the reason, and nothing is committed', async () => {
