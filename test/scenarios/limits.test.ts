@@ -96,6 +96,23 @@ describe('a rate', () => {
     expect(seconds(done)).toBeLessThan(slowSeconds / 2)
   })
 
+  it('that a policy sets where there was none holds for a job that has begun', async () => {
+    await limit({})
+    const job = await holdfast.operator.startBackup('db1/one', 'full')
+    const pid = await waitFor('the process of the job', async () => (await db1.jobProcesses())[0])
+    // held before it has sent anything: a megabyte would be gone before a limit can be set
+    process.kill(pid, 'SIGSTOP')
+    const told = () => db1.process.output().split('"upload":500000').length
+    const before = told()
+    await limit({ upload: '500KB/s' })
+    await waitFor('the agent to be told', () => told() > before)
+    const went = performance.now()
+    process.kill(pid, 'SIGCONT')
+    const done = await holdfast.operator.done(job)
+    expect(done.attempt).toBe(1)
+    expect((performance.now() - went) / 1000).toBeGreaterThan((1_500_000 - HEAD_START) / SLOW)
+  })
+
   it('of a window begins and ends by the time of day alone, also for a job that runs', async () => {
     const now = new Date(Date.now() + aheadMs)
     const inOneHour = new Date(now.getTime() + 3_600_000)
