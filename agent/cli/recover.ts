@@ -14,7 +14,7 @@ import type { Run } from '../engines/engine.ts'
 import { createTools } from '../process/spawn.ts'
 import { type RecoveryCredentials, recoveryCredentials } from '../recover/credentials.ts'
 import { type RecoverableBackup, recoverList } from '../recover/list.ts'
-import { openForRecovery } from '../recover/open.ts'
+import { type OpenedRecovery, openForRecovery } from '../recover/open.ts'
 import { writeRaw } from '../recover/raw.ts'
 import { type RecoveryTarget, requireEngine, restoreRecovered } from '../recover/restore.ts'
 import { collect, connectionOf, settingsOf, URL_VARIABLE } from './settings.ts'
@@ -129,25 +129,33 @@ async function restore(id: string, options: RestoreOptions, deps: RecoverDeps): 
   const target = await targetOf(options, deps)
   await withOpenStore(options, async (store, credentials) => {
     const opened = await openForRecovery(store, id, credentials, deps.stop)
-    const { facts } = opened.manifest
-    requireEngine(facts, options.engine)
-    if (opened.origin !== 'verified') deps.printError('origin not verified: no verifying key was given')
-    if (options.raw && options.to) {
-      const written = await writeRaw(opened.reader, path.resolve(options.to), deps.stop)
-      deps.print(`${facts.id}: ${written.filter(({ file }) => file).length} streams written to ${options.to}`)
-      return
+    try {
+      await restoreOpened(opened, target, options, deps)
+    } finally {
+      await opened.reader.close()
     }
-    if (options.to && facts.engine === 'sqlite') await mkdir(options.to, { recursive: true })
-    await withRun(deps, async (run) => {
-      const findings = await restoreRecovered(opened, target, run)
-      for (const finding of findings) deps.printError(`${finding.code}: ${finding.message}`)
-      if (findings.length > 0) {
-        throw new HoldfastError('fingerprint_mismatch', `${facts.id} was restored, but counts differ from when it was made`, {
-          hint: 'Compare the parts named above with an older backup.',
-        })
-      }
-      deps.print(`${facts.host}/${facts.source} ${facts.id}: restored${options.to ? ` to ${options.to}` : ''}, counts agree`)
-    })
+  })
+}
+
+async function restoreOpened(opened: OpenedRecovery, target: RecoveryTarget, options: RestoreOptions, deps: RecoverDeps) {
+  const { facts } = opened.manifest
+  requireEngine(facts, options.engine)
+  if (opened.origin !== 'verified') deps.printError('origin not verified: no verifying key was given')
+  if (options.raw && options.to) {
+    const written = await writeRaw(opened.reader, path.resolve(options.to), deps.stop)
+    deps.print(`${facts.id}: ${written.filter(({ file }) => file).length} streams written to ${options.to}`)
+    return
+  }
+  if (options.to && facts.engine === 'sqlite') await mkdir(options.to, { recursive: true })
+  await withRun(deps, async (run) => {
+    const findings = await restoreRecovered(opened, target, run)
+    for (const finding of findings) deps.printError(`${finding.code}: ${finding.message}`)
+    if (findings.length > 0) {
+      throw new HoldfastError('fingerprint_mismatch', `${facts.id} was restored, but counts differ from when it was made`, {
+        hint: 'Compare the parts named above with an older backup.',
+      })
+    }
+    deps.print(`${facts.host}/${facts.source} ${facts.id}: restored${options.to ? ` to ${options.to}` : ''}, counts agree`)
   })
 }
 

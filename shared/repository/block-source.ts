@@ -1,11 +1,15 @@
 import { HoldfastError, isHoldfastError } from '../errors.ts'
 import { type BackupPlaceRef, objectKey } from '../manifest/layout.ts'
 import type { Facts } from '../manifest/manifest.ts'
-import { ByteCache } from './byte-cache.ts'
+import { ByteCache, type Held } from './byte-cache.ts'
+import type { BlockDecoder } from './codec-threads.ts'
+import { decompress } from './compressor.ts'
 import type { Directory } from './directory.ts'
-import { attemptOfPack, checkValue, damaged, indexKeyOf, KIB, LIMITS, MIB, PACK_NAME, sha256 } from './format.ts'
+import { attemptOfPack, checkValue, damaged, indexKeyOf, KIB, LIMITS, MIB, NAME_BYTES, PACK_NAME } from './format.ts'
 import { type AttemptKeys, PACK_TRAILER, PackOpener } from './pack.ts'
+import { free, type OpenedContent, type SealedContent } from './packing.mjs'
 import type { ObjectSource } from './repository.ts'
+import { SealedRanges } from './sealed-ranges.ts'
 
 /** A backup of which blocks are read: this one, or one it leans on. */
 export interface Origin {
@@ -59,46 +63,54 @@ export interface OpenPack {
 export interface OpenBlock {
   readonly pack: OpenPack
   readonly plain: Buffer
-  /** Where each chunk begins, and the end. */
-  readonly offsets: Uint32Array
+  /** Where each chunk ends. */
+  readonly ends: Uint32Array
+  /** SHA-256 of each chunk as it was decoded, to be compared with its name by whoever gives it out. */
+  readonly hashes: Buffer
 }
 
-/** Fetched at once when several blocks of a pack are wanted. */
-const RANGE = 4 * MIB
 const TAIL = 256 * KIB
+
+export interface BlockSourceOptions {
+  readonly objects: ObjectSource
+  readonly origins: readonly Origin[]
+  readonly decoder: BlockDecoder
+  readonly signal: AbortSignal
+  onRead(bytes: number): void
+}
 
 /** Reads blocks out of packs: by ranges, several neighbours at once, with bounded caches. May be called in parallel. */
 export class BlockSource {
-  readonly #objects: ObjectSource
-  readonly #origins: readonly Origin[]
-  readonly #signal: AbortSignal
-  readonly #onRead: (bytes: number) => void
+  readonly #options: BlockSourceOptions
   readonly #packs = new ByteCache<OpenPack>(48 * MIB)
-  readonly #blocks = new ByteCache<OpenBlock>(24 * MIB)
-  readonly #sealed = new ByteCache<Buffer>(24 * MIB)
+  readonly #blocks = new ByteCache<OpenBlock>(16 * MIB, ({ plain }) => free(plain))
+  readonly #sealed = new SealedRanges((key, offset, length) => this.fetch(key, offset, length))
 
-  constructor(objects: ObjectSource, origins: readonly Origin[], signal: AbortSignal, onRead: (bytes: number) => void) {
-    this.#objects = objects
-    this.#origins = origins
-    this.#signal = signal
-    this.#onRead = onRead
+  constructor(options: BlockSourceOptions) {
+    this.#options = options
   }
 
-  /** `last`: blocks up to this one will be wanted soon. */
-  block(origin: number, pack: number, block: number, last = block): Promise<OpenBlock> {
-    return this.#blocks.get(`${origin}/${pack}/${block}`, async () => {
-      const open = await this.pack(origin, pack)
-      if (block >= open.directory.blocks) throw open.opener.fail(`block ${block} is wanted of it, which it does not have`)
-      const sealed = await this.#sealedBlock(open, block, Math.min(last, open.directory.blocks - 1))
-      const plain = await open.opener.block(open.directory, block, sealed)
-      return { value: { pack: open, plain, offsets: offsetsOf(open.directory, block) }, bytes: plain.length }
-    })
+  block(origin: number, pack: number, block: number): Promise<OpenBlock> {
+    return this.#blocks.get(`${origin}/${pack}/${block}`, () => this.#open(origin, pack, block, block))
+  }
+
+  /** The same, its memory given back once nobody holds it. `last`: blocks up to this one will be wanted soon. */
+  hold(origin: number, pack: number, block: number, last: number): Held<OpenBlock> {
+    return this.#blocks.hold(`${origin}/${pack}/${block}`, () => this.#open(origin, pack, block, last))
+  }
+
+  /** Begins to fetch a block that will be held, and gives its sealed length: 0 where it is open already. */
+  async prepare(origin: number, pack: number, block: number, last: number): Promise<number> {
+    if (this.#blocks.has(`${origin}/${pack}/${block}`)) return 0
+    const open = await this.#packWith(origin, pack, block)
+    this.#sealed.want(open, block, Math.min(last, open.directory.blocks - 1))
+    return open.directory.end(block) - open.directory.offset(block)
   }
 
   /** The pack with its directory. */
   pack(origin: number, pack: number): Promise<OpenPack> {
     return this.#packs.get(`${origin}/${pack}`, async () => {
-      const from = this.#origins[origin]
+      const from = this.#options.origins[origin]
       const object = from?.packs[pack]
       if (!from || !object) throw damaged(`pack ${pack} of origin ${origin}`, 'the contents name it, the manifest does not')
       const open = await this.#openPack(from, object.name, object.size)
@@ -108,9 +120,10 @@ export class BlockSource {
 
   /** One object or a part of it, of exactly this length. */
   async fetch(key: string, offset: number, length: number): Promise<Buffer> {
-    this.#signal.throwIfAborted()
-    const bytes = await fetchObject(this.#objects, key, { offset, length }, this.#signal)
-    this.#onRead(bytes.length)
+    const { objects, signal, onRead } = this.#options
+    signal.throwIfAborted()
+    const bytes = await fetchObject(objects, key, { offset, length }, signal)
+    onRead(bytes.length)
     return bytes
   }
 
@@ -131,45 +144,65 @@ export class BlockSource {
     return { key, size, opener, directory: opener.directory(sealed, blocks, size) }
   }
 
-  async #sealedBlock(open: OpenPack, block: number, last: number): Promise<Buffer> {
-    const { directory, key } = open
-    const start = directory.offset(block)
-    let end = block
-    while (end < last && directory.end(end + 1) - start <= RANGE) end++
-    // neighbours that are fetched with it are entered before the first wait, so that none is fetched twice
-    const range = this.#sealed.has(`${key}/${block}`) ? null : this.fetch(key, start, directory.end(end) - start)
-    range?.catch(() => undefined)
-    const slices: Array<Promise<Buffer>> = []
-    for (let n = block; n <= end; n++) {
-      const length = directory.end(n) - directory.offset(n)
-      const make = async () => {
-        if (!range) return { value: await this.fetch(key, directory.offset(n), length), bytes: length }
-        const at = directory.offset(n) - start
-        return { value: (await range).subarray(at, at + length), bytes: length }
-      }
-      if (range || n === block) slices.push(this.#sealed.get(`${key}/${n}`, make))
+  async #packWith(origin: number, pack: number, block: number): Promise<OpenPack> {
+    const open = await this.pack(origin, pack)
+    if (block >= open.directory.blocks) throw open.opener.fail(`block ${block} is wanted of it, which it does not have`)
+    return open
+  }
+
+  async #open(origin: number, pack: number, block: number, last: number): Promise<{ value: OpenBlock; bytes: number }> {
+    const open = await this.#packWith(origin, pack, block)
+    const { directory, opener } = open
+    const sealed = await this.#sealed.take(open, block, Math.min(last, directory.blocks - 1))
+    let packed: ReturnType<PackOpener['packed']>
+    try {
+      packed = opener.packed(directory, block, sealed.bytes)
+    } finally {
+      sealed.done()
     }
-    for (const slice of slices) slice.catch(() => undefined)
-    return await (slices[0] as Promise<Buffer>)
+    if (directory.kind(block) !== 'data') {
+      const plain = await decompress(packed, directory.plainLength(block), opener.fail)
+      return { value: { pack: open, plain, ends: NO_ENDS, hashes: NO_HASHES }, bytes: plain.length }
+    }
+    const ends = endsOf(directory, block)
+    const { plain, names } = await this.#decoded(open, { packed: packed.bytes, codec: packed.codec, ends })
+    return { value: { pack: open, plain, ends, hashes: names }, bytes: plain.length }
+  }
+
+  async #decoded({ opener }: OpenPack, content: SealedContent): Promise<OpenedContent> {
+    try {
+      return await this.#options.decoder.open(content)
+    } catch (cause) {
+      // a thread that has died says nothing about the store
+      if (isHoldfastError(cause)) throw cause
+      throw opener.fail('a block does not decode', cause)
+    }
   }
 }
 
-function offsetsOf(directory: Directory, block: number): Uint32Array {
-  const chunks = directory.chunksOf(block)
-  const offsets = new Uint32Array(chunks + 1)
-  for (let n = 0; n < chunks; n++) offsets[n + 1] = (offsets[n] as number) + directory.chunkLength(block, n)
-  return offsets
+const NO_ENDS = new Uint32Array(0)
+const NO_HASHES = Buffer.alloc(0)
+
+function endsOf(directory: Directory, block: number): Uint32Array {
+  const ends = new Uint32Array(directory.chunksOf(block))
+  let at = 0
+  for (let n = 0; n < ends.length; n++) {
+    at += directory.chunkLength(block, n)
+    ends[n] = at
+  }
+  return ends
 }
 
-/** A chunk of a block, its name compared with its content. */
-export function chunkOf(open: OpenBlock, block: number, index: number): Buffer {
-  if (index >= open.offsets.length - 1)
-    throw open.pack.opener.fail(`chunk ${index} of block ${block} is wanted, which it does not have`)
-  const chunk = open.plain.subarray(open.offsets[index], open.offsets[index + 1])
-  if (!sha256(chunk).equals(open.pack.directory.chunkName(block, index))) {
-    throw open.pack.opener.fail(`chunk ${index} of block ${block} is not what its name says`)
+/** Neighbouring chunks of a block in one piece, each compared with its name. */
+export function chunksOf(open: OpenBlock, block: number, first: number, count: number): Buffer {
+  const { pack, plain, ends, hashes } = open
+  const end = first + count
+  if (end > ends.length) throw pack.opener.fail(`chunk ${end - 1} of block ${block} is wanted, which it does not have`)
+  for (let n = first; n < end; n++) {
+    if (hashes.compare(pack.directory.chunkName(block, n), 0, NAME_BYTES, n * NAME_BYTES, (n + 1) * NAME_BYTES) !== 0)
+      throw pack.opener.fail(`chunk ${n} of block ${block} is not what its name says`)
   }
-  return chunk
+  return plain.subarray(first === 0 ? 0 : ends[first - 1], ends[end - 1])
 }
 
 /** Names the object in every error, and compares the length. */

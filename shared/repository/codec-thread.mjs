@@ -1,12 +1,32 @@
 import { parentPort } from 'node:worker_threads'
-import { packChecked } from './packing.mjs'
+import { openPacked, packChecked } from './packing.mjs'
 
-// The program of a thread: packs the blocks that it is given, one after the other, and gives each back in the memory that it came in.
-parentPort.on('message', ({ id, memory, length, crc, compressible }) => {
+// The program of a thread: packs or opens the blocks that it is given, one after the other. Bytes change hands, they are never copied.
+parentPort.on('message', (task) => {
   try {
-    const packed = packChecked({ buffer: Buffer.from(memory), length, crc, compressible })
-    parentPort.postMessage({ id, memory, codec: packed.codec, length: packed.length, crc: packed.crc }, [memory])
+    if ('ends' in task) opened(task)
+    else packed(task)
   } catch (error) {
-    parentPort.postMessage({ id, error })
+    parentPort.postMessage({ id: task.id, error })
   }
 })
+
+/** Each comes back in the memory that it came in. */
+function packed({ id, memory, length, crc, compressible }) {
+  const block = packChecked({ buffer: Buffer.from(memory), length, crc, compressible })
+  parentPort.postMessage({ id, memory, codec: block.codec, length: block.length, crc: block.crc }, [memory])
+}
+
+function opened({ id, memory, codec, ends }) {
+  const { plain, names } = openPacked({ packed: Buffer.from(memory), codec, ends })
+  // a short block may lie in memory that Node keeps for many
+  const own = plain.byteOffset === 0 && plain.buffer.byteLength <= plain.length + 1 ? plain : copyOf(plain)
+  const answer = { id, memory: own.buffer, length: own.length, names: names.buffer }
+  parentPort.postMessage(answer, [own.buffer, names.buffer])
+}
+
+function copyOf(bytes) {
+  const copy = Buffer.allocUnsafeSlow(bytes.length)
+  bytes.copy(copy)
+  return copy
+}

@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { HoldfastError } from '../errors.ts'
 import { KIB } from './format.ts'
-import { type PackedBlock, type PlainBlock, packChecked } from './packing.mjs'
+import { type OpenedContent, openPacked, type PackedBlock, type PlainBlock, packChecked, type SealedContent } from './packing.mjs'
 
 /**
  * Packs blocks. `pack` takes the block's buffer over (its whole ArrayBuffer) until it settles; the answer is in the same memory. Any number at a
@@ -13,22 +13,27 @@ export interface BlockCodec {
   close(): Promise<void>
 }
 
-/** What codec-thread.mjs is sent. */
-interface ToThread {
-  readonly id: number
-  readonly memory: ArrayBuffer
-  readonly length: number
-  readonly crc: number
-  readonly compressible: boolean
+/** Opens blocks, on the same terms: `packed` is taken over. Rejects with the reason, which does not know the block's name. */
+export interface BlockDecoder {
+  open(content: SealedContent): Promise<OpenedContent>
+  close(): Promise<void>
 }
 
-/** And what it answers: the same memory, or why not. */
+/** What codec-thread.mjs is sent. */
+type ToThread = { readonly id: number; readonly memory: ArrayBuffer } & (
+  | { readonly length: number; readonly crc: number; readonly compressible: boolean }
+  | { readonly codec: SealedContent['codec']; readonly ends: Uint32Array }
+)
+
+/** And what it answers: a packed block in the same memory, an opened one in another, or why not. */
 type FromThread =
   | (Omit<PackedBlock, 'buffer'> & { readonly id: number; readonly memory: ArrayBuffer })
+  | { readonly id: number; readonly memory: ArrayBuffer; readonly length: number; readonly names: ArrayBuffer }
   | { readonly id: number; readonly error: unknown }
+type Answer = Exclude<FromThread, { readonly error: unknown }>
 
 interface Waiting {
-  resolve(block: PackedBlock): void
+  resolve(answer: Answer): void
   reject(error: unknown): void
 }
 
@@ -47,7 +52,7 @@ const PROGRAM = new URL('./codec-thread.mjs', import.meta.url)
 export const codecThreads = (): number => Math.min(availableParallelism(), 4)
 
 /** Worker threads, each started when there is work and all others are busy. Blocks are transferred to them, never copied. */
-export class CodecThreads implements BlockCodec {
+export class CodecThreads implements BlockCodec, BlockDecoder {
   readonly #most: number
   readonly #program: URL
   readonly #threads: Thread[] = []
@@ -62,19 +67,37 @@ export class CodecThreads implements BlockCodec {
   async pack(block: PlainBlock): Promise<PackedBlock> {
     if (this.#failure) throw this.#failure
     if (block.length <= HERE) return packHere(block)
-    const { waiting, worker } = this.#leastBusy()
-    const id = ++this.#last
-    const { buffer, length, crc, compressible } = block
-    return await new Promise((resolve, reject) => {
-      waiting.set(id, { resolve, reject })
-      const memory = buffer.buffer as ArrayBuffer
-      worker.postMessage({ id, memory, length, crc, compressible } satisfies ToThread, [memory])
-    })
+    const { buffer, ...rest } = block
+    const answer = await this.#ask(buffer.buffer as ArrayBuffer, rest, notPacked)
+    if (!('codec' in answer)) throw notPacked(new Error('the thread gave an answer to another question'))
+    const { memory, codec, length, crc } = answer
+    return { buffer: Buffer.from(memory), codec, length, crc }
+  }
+
+  async open(content: SealedContent): Promise<OpenedContent> {
+    if (this.#failure) throw this.#failure
+    const { packed, codec, ends } = content
+    if ((ends.at(-1) ?? 0) <= HERE) return openPacked(content)
+    const answer = await this.#ask(ownMemory(packed), { codec, ends }, (error) => error)
+    if (!('names' in answer)) throw new Error('the thread gave an answer to another question')
+    return { plain: Buffer.from(answer.memory, 0, answer.length), names: Buffer.from(answer.names) }
   }
 
   async close(): Promise<void> {
-    this.#fail(new HoldfastError('job_cancelled', 'the writer was closed'))
+    this.#fail(new HoldfastError('job_cancelled', 'the backup was closed'))
     await Promise.all(this.#threads.map(({ worker }) => worker.terminate()))
+  }
+
+  /** `failed` makes the error of what the thread could not do. */
+  async #ask(memory: ArrayBuffer, rest: object, failed: (error: unknown) => unknown): Promise<Answer> {
+    const thread = this.#leastBusy()
+    const id = ++this.#last
+    return await new Promise((resolve, reject) => {
+      thread.waiting.set(id, { resolve, reject: (error) => reject(error === this.#failure ? error : failed(error)) })
+      // an idle thread keeps no process alive that has nothing else to do
+      thread.worker.ref()
+      thread.worker.postMessage({ id, memory, ...rest } as ToThread, [memory])
+    })
   }
 
   #leastBusy(): Thread {
@@ -105,22 +128,33 @@ export class CodecThreads implements BlockCodec {
   }
 }
 
-function settle({ waiting }: Thread, message: FromThread): void {
+function settle({ waiting, worker }: Thread, message: FromThread): void {
   const waits = waiting.get(message.id)
   if (!waits) return
   waiting.delete(message.id)
-  if ('error' in message) return waits.reject(spoiled('a block could not be packed', message.error))
-  const { memory, codec, length, crc } = message
-  waits.resolve({ buffer: Buffer.from(memory), codec, length, crc })
+  if (waiting.size === 0) worker.unref()
+  if ('error' in message) return waits.reject(message.error)
+  waits.resolve(message)
+}
+
+/** What shares its memory with others cannot be given away. */
+function ownMemory(bytes: Buffer): ArrayBuffer {
+  const { buffer, byteOffset, length } = bytes
+  if (buffer instanceof ArrayBuffer && byteOffset === 0 && length === buffer.byteLength) return buffer
+  const copy = Buffer.allocUnsafeSlow(length)
+  bytes.copy(copy)
+  return copy.buffer as ArrayBuffer
 }
 
 function packHere(block: PlainBlock): PackedBlock {
   try {
     return packChecked(block)
   } catch (cause) {
-    throw spoiled('a block could not be packed', cause)
+    throw notPacked(cause)
   }
 }
+
+const notPacked = (cause: unknown) => spoiled('a block could not be packed', cause)
 
 /** Something that was made here is not what it ought to be, and was not sent. */
 export function spoiled(what: string, cause?: unknown): HoldfastError {
@@ -133,7 +167,7 @@ export function spoiled(what: string, cause?: unknown): HoldfastError {
 
 const threadDied = (cause?: unknown) =>
   new HoldfastError('internal', 'a thread that compresses has ended', {
-    hint: 'Look at the memory that is left on this host; the backup is tried again.',
+    hint: 'Look at the memory that is left on this host; the job is tried again.',
     retry: true,
     cause,
   })

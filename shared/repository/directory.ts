@@ -84,6 +84,12 @@ export class Directory {
     return this.#bytes.subarray(this.blocks * ROW + this.chunks * 4)
   }
 
+  /** Names of neighbouring chunks, one behind the other. */
+  chunkNames(block: number, first: number, count: number): Buffer {
+    const at = this.blocks * ROW + this.chunks * 4 + ((this.#first[block] as number) + first) * NAME_BYTES
+    return this.#bytes.subarray(at, at + count * NAME_BYTES)
+  }
+
   get bytes(): Buffer {
     return this.#bytes
   }

@@ -1,6 +1,7 @@
-import { beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { objectKey } from '../manifest/layout.ts'
-import { BlockSource } from './block-source.ts'
+import { BlockSource, chunksOf } from './block-source.ts'
+import { CodecThreads } from './codec-threads.ts'
 import type { Directory } from './directory.ts'
 import { PACK_NAME } from './format.ts'
 import { type OpenedParts, openParts } from './opened.ts'
@@ -17,7 +18,6 @@ import {
   readFlipped,
   withFlips,
 } from './testing/flips.ts'
-import { checkChunks } from './whole-pack.ts'
 
 /**
  * A part drawn from a fixed seed, or all of it (docs/testing.md): `small`, every bit of a small repository; `large`, so many random bits of a
@@ -98,6 +98,8 @@ describe('a small repository, with a backup that leans on another', () => {
 describe('a large repository, with a backup that leans on thirty others', () => {
   let subject: FlipSubject
   let parts: OpenedParts
+  const decoder = new CodecThreads(2)
+  afterAll(() => Promise.all([decoder.close(), parts.close()]))
   let packs: Array<{ origin: number; pack: number; key: string; directory: Directory }>
   beforeAll(async () => {
     const fleet = await TestFleet.create()
@@ -133,10 +135,13 @@ describe('a large repository, with a backup that leans on thirty others', () => 
     const hit = blocks.find((n) => at >= directory.offset(n) && at < directory.end(n))
     const directoryAt = bytesOf(subject, key).length - PACK_TRAILER - directory.bytes.length - 16
     const isRead = hit !== undefined || at >= directoryAt
-    const source = new BlockSource(subject.fleet.objects, parts.origins, subject.options.signal, () => undefined)
+    const { fleet, options } = subject
+    const { origins } = parts
+    const source = new BlockSource({ objects: fleet.objects, origins, decoder, signal: options.signal, onRead: () => undefined })
+    const block = hit ?? 0
     try {
-      const { pack: open, plain } = await source.block(origin, pack, hit ?? 0)
-      checkChunks(open.opener, directory, hit ?? 0, plain)
+      const open = await source.block(origin, pack, block)
+      if (directory.chunksOf(block) > 0) chunksOf(open, block, 0, directory.chunksOf(block))
     } catch (error) {
       expect(error).toMatchObject({ code: 'object_damaged', context: { key } })
       expect(isRead).toBe(true)

@@ -6,6 +6,7 @@ import type { Secret } from '../secret.ts'
 import { BlockSource, fetchObject, type Origin, packsOf } from './block-source.ts'
 import { readPage } from './body-reader.ts'
 import { ByteReader } from './bytes.ts'
+import { CodecThreads } from './codec-threads.ts'
 import { damaged, LIMITS, PAGE, sha256 } from './format.ts'
 import { type IndexHead, openIndex } from './index-object.ts'
 import { keepKnown, openKnown } from './known.ts'
@@ -38,7 +39,9 @@ export async function rebuildKnown(options: RebuildOptions): Promise<KnownChunks
   const leaned: OpenedOrigin[] = []
   for (const lean of own.facts.leans_on) leaned.push(await openOrigin(options, lean, Buffer.from(lean.manifest_sha256, 'hex')))
   const origins = [own, ...leaned]
-  const blocks = new BlockSource(objects, origins, signal, () => undefined)
+  // an index has pages alone, so that no thread is ever started
+  const decoder = new CodecThreads(1)
+  const blocks = new BlockSource({ objects, origins, decoder, signal, onRead: () => undefined })
   const draft = new KnownDraft(scratch)
   try {
     const table = await readChunkPages(own.index, blocks, draft)

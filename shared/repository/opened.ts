@@ -6,6 +6,7 @@ import { BlockSource, fetchObject, type Origin, originOf } from './block-source.
 import { BodyReader, readPage } from './body-reader.ts'
 import { ByteCache } from './byte-cache.ts'
 import { ByteReader } from './bytes.ts'
+import { type BlockDecoder, CodecThreads, codecThreads } from './codec-threads.ts'
 import { type ArtifactRow, artifactRowSchema, type Contents, openContents } from './contents.ts'
 import { damaged, LIMITS, MIB, PAGE, sha256 } from './format.ts'
 import type { ReaderOptions } from './repository.ts'
@@ -17,10 +18,15 @@ export interface OpenedParts {
   readonly origins: readonly Origin[]
   readonly blocks: BlockSource
   readonly contents: OpenedContents
+  close(): Promise<void>
 }
 
 /** Throws `object_missing`, `object_damaged`, `key_missing`. Everything is checked against the manifests, which the caller has checked. */
-export async function openParts(options: ReaderOptions, onRead: (bytes: number) => void = () => undefined): Promise<OpenedParts> {
+export async function openParts(
+  options: ReaderOptions,
+  onRead: (bytes: number) => void = () => undefined,
+  decoder: BlockDecoder = new CodecThreads(codecThreads()),
+): Promise<OpenedParts> {
   await requireZstd()
   const { facts } = options.manifest
   const origins = collectOrigins(options)
@@ -31,8 +37,9 @@ export async function openParts(options: ReaderOptions, onRead: (bytes: number) 
   if (leaned.join() !== head.origins.map(({ id, manifest_sha256 }) => `${id} ${manifest_sha256}`).join()) {
     throw damaged(key, 'it leans on other backups than the manifest says')
   }
-  const blocks = new BlockSource(options.objects, origins, options.signal, onRead)
-  return { origins, blocks, contents: new OpenedContents(key, head, blocks) }
+  const { objects, signal } = options
+  const blocks = new BlockSource({ objects, origins, decoder, signal, onRead })
+  return { origins, blocks, contents: new OpenedContents(key, head, blocks), close: () => decoder.close() }
 }
 
 /** Artifacts of a backup, page by page. */

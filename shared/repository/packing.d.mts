@@ -38,6 +38,22 @@ export declare function bounded(length: number): {
  */
 export declare function packChecked(block: PlainBlock, zstd?: Zstd): PackedBlock
 
+/** A block as it was sealed, alone in its memory, and where each of its chunks ends; the last end is its length. */
+export interface SealedContent {
+  readonly packed: Buffer
+  readonly codec: 'stored' | 'zstd'
+  readonly ends: Uint32Array
+}
+
+/** Its plaintext, and the SHA-256 of each chunk: what the directory's names have to be. */
+export interface OpenedContent {
+  readonly plain: Buffer
+  readonly names: Buffer
+}
+
+/** Decodes a block and hashes its chunks; throws unless it has exactly the length that is said. Takes `packed` over. */
+export declare function openPacked(content: SealedContent): OpenedContent
+
 /**
  * Gives the memory of a buffer back at once, not when it is collected: what is made for each block of a large backup would else pile up, and come
  * from the kernel as fresh pages. Nobody may hold a view of it. Small buffers are left alone.

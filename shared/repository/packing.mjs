@@ -1,6 +1,7 @@
+import { hash } from 'node:crypto'
 import { constants, crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 
-// What is done to the bytes of a block, by the threads of codec-threads.ts and beside them. JavaScript, with its types in packing.d.mts: to take
+// What is done to the bytes of a block, by the threads of codec-threads.ts and beside them, on the way in and on the way out. JavaScript, with its types in packing.d.mts: to take
 // the types out of a file costs each thread 20 MB and 50 ms.
 //
 // zstd by Node's own library, one whole block at a time and one thread for each. ZSTD_c_nbWorkers is never set: with it Node loses data without an
@@ -15,6 +16,7 @@ const WORTH = 0.97
 const SHORT = 64
 /** Smaller buffers share their memory with others (Node's pool). */
 const FREED_FROM = 256 * 1024
+const NAME_BYTES = 32
 
 export function compress(plain) {
   // what ZSTD_compressBound says it may need at most: with that much room zstd works without a buffer of its own
@@ -35,6 +37,20 @@ export const decode = (packed, length) => zstdDecompressSync(packed, bounded(len
 
 export function free(bytes) {
   if (bytes.buffer instanceof ArrayBuffer && bytes.buffer.byteLength >= FREED_FROM) bytes.buffer.transfer(0)
+}
+
+export function openPacked({ packed, codec, ends }) {
+  const length = ends.at(-1) ?? 0
+  const plain = codec === 'zstd' ? decode(packed, length) : packed
+  if (plain.length !== length) throw new Error(`a block decodes to ${plain.length} bytes where ${length} are said`)
+  const names = Buffer.allocUnsafeSlow(ends.length * NAME_BYTES)
+  let at = 0
+  for (let n = 0; n < ends.length; n++) {
+    hash('sha256', plain.subarray(at, ends[n]), 'buffer').copy(names, n * NAME_BYTES)
+    at = ends[n]
+  }
+  if (plain !== packed) free(packed)
+  return { plain, names }
 }
 
 const ZSTD = { compress, decode }

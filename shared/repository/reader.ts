@@ -2,19 +2,27 @@ import { createHash } from 'node:crypto'
 import type { ArtifactInfo, Extent, TreeEntry, TreeOutput } from '../artifacts.ts'
 import type { Manifest } from '../manifest/manifest.ts'
 import type { Fingerprint } from '../results.ts'
-import type { BodyReader, Cursor } from './body-reader.ts'
-import { readChunks } from './chunk-reader.ts'
+import type { BodyReader, BodyRecord, Cursor } from './body-reader.ts'
+import type { BlockDecoder } from './codec-threads.ts'
 import { type OpenedParts, openParts } from './opened.ts'
+import { type Piece, ReadAhead } from './read-ahead.ts'
 import type { BackupReader, ReaderOptions } from './repository.ts'
 import { sampleBackup, verifyStored } from './verify.ts'
 
-/** Opens the contents of a backup. Everything read is checked against the manifest, which the caller has checked. */
-export async function openReader(options: ReaderOptions): Promise<BackupReader> {
+/**
+ * Opens the contents of a backup. Everything read is checked against the manifest, which the caller has checked. `decoder` opens blocks, threads
+ * unless given; it is closed with the reader.
+ */
+export async function openReader(options: ReaderOptions, decoder?: BlockDecoder): Promise<BackupReader> {
   const totals = { readBytes: 0, chunks: 0 }
-  const parts = await openParts(options, (bytes) => {
-    totals.readBytes += bytes
-    options.onProgress?.(totals)
-  })
+  const parts = await openParts(
+    options,
+    (bytes) => {
+      totals.readBytes += bytes
+      options.onProgress?.(totals)
+    },
+    decoder,
+  )
   return new RepositoryReader(options, parts, totals)
 }
 
@@ -38,32 +46,46 @@ class RepositoryReader implements BackupReader {
   }
 
   async *openStream(name: string): AsyncGenerator<Buffer> {
-    const row = await this.#parts.contents.find('stream', name)
+    const { contents, blocks } = this.#parts
+    const row = await contents.find('stream', name)
     const digest = createHash('sha256')
     let bytes = 0
-    const body = this.#parts.contents.body(row)
-    for await (const piece of readChunks(this.#parts.blocks, body.records())) {
-      if ('hole' in piece) throw this.#parts.contents.fail(`stream ${JSON.stringify(name)} has a hole`)
-      digest.update(piece.name)
-      bytes += piece.bytes.length
-      this.#totals.chunks++
-      yield piece.bytes
+    const ahead = new ReadAhead(blocks, contents.body(row).records())
+    try {
+      for await (const piece of ahead.content()) {
+        if ('hole' in piece) throw contents.fail(`stream ${JSON.stringify(name)} has a hole`)
+        digest.update(piece.names)
+        bytes += piece.bytes.length
+        this.#totals.chunks += piece.chunks
+        // who reads a stream may keep its pieces: a pipe to a process does
+        piece.keep()
+        yield piece.bytes
+      }
+    } finally {
+      ahead.close()
     }
     if (bytes !== row.bytes || digest.digest('hex') !== row.digest)
-      throw this.#parts.contents.fail(`stream ${JSON.stringify(name)} is not what was stored`)
+      throw contents.fail(`stream ${JSON.stringify(name)} is not what was stored`)
   }
 
-  async *openTree(name: string, accept?: (entry: TreeEntry) => boolean): AsyncGenerator<TreeOutput> {
-    const row = await this.#parts.contents.find('tree', name)
+  async *openTree(name: string, accept: (entry: TreeEntry) => boolean = () => true): AsyncGenerator<TreeOutput> {
+    const { contents, blocks } = this.#parts
+    const row = await contents.find('tree', name)
     const digest = createHash('sha256')
-    const body = this.#parts.contents.body(row)
-    for await (const record of body.records(undefined, (bytes) => void digest.update(bytes))) {
-      if (record.kind !== 'entry' || (accept && !accept(record.entry))) continue
-      const { entry, after } = record
-      yield entry.type === 'file' && !entry.hardLinkTo ? { ...entry, read: () => this.#extents(body, entry, after) } : entry
+    const body = contents.body(row)
+    const records = body.records(undefined, (bytes) => void digest.update(bytes))
+    const ahead = new ReadAhead(blocks, chosen(records, accept))
+    try {
+      for (let next = await ahead.entry(); next; next = await ahead.entry()) {
+        const { entry, after } = next
+        yield entry.type === 'file' && !entry.hardLinkTo
+          ? { ...entry, read: () => this.#extents(body, entry, after, ahead) }
+          : entry
+      }
+    } finally {
+      ahead.close()
     }
-    if (digest.digest('hex') !== row.digest)
-      throw this.#parts.contents.fail(`tree ${JSON.stringify(name)} is not what was stored`)
+    if (digest.digest('hex') !== row.digest) throw contents.fail(`tree ${JSON.stringify(name)} is not what was stored`)
   }
 
   verify(options: Parameters<BackupReader['verify']>[0]) {
@@ -74,17 +96,16 @@ class RepositoryReader implements BackupReader {
     return sampleBackup(this.#parts, count, options.onError)
   }
 
-  async close(): Promise<void> {
-    // holds nothing but memory
+  close(): Promise<void> {
+    return this.#parts.close()
   }
 
-  async *#extents(body: BodyReader, entry: TreeEntry, after: Cursor): AsyncGenerator<Extent> {
+  async *#extents(body: BodyReader, entry: TreeEntry, after: Cursor, ahead: ReadAhead): AsyncGenerator<Extent> {
     let offset = 0
-    const own = untilEntry(body.records(after))
-    for await (const piece of readChunks(this.#parts.blocks, own)) {
+    for await (const piece of this.#content(body, entry, after, ahead)) {
       if ('hole' in piece) offset += piece.hole
       else {
-        this.#totals.chunks++
+        this.#totals.chunks += piece.chunks
         if (offset + piece.bytes.length > entry.size) break
         yield { offset, bytes: piece.bytes }
         offset += piece.bytes.length
@@ -92,11 +113,38 @@ class RepositoryReader implements BackupReader {
     }
     if (offset !== entry.size) throw this.#parts.contents.fail(`a file of ${entry.size} bytes has content for ${offset}`)
   }
+
+  /** By the tree's own reading ahead while the entry is the one that was given out last, and on its own from where that was left. */
+  async *#content(body: BodyReader, entry: TreeEntry, after: Cursor, ahead: ReadAhead): AsyncGenerator<Piece> {
+    let seen = 0
+    for await (const piece of ahead.content(entry)) {
+      seen++
+      yield piece
+    }
+    if (ahead.isAt(entry)) return
+    const own = new ReadAhead(this.#parts.blocks, untilEntry(body.records(after), seen))
+    try {
+      yield* own.content()
+    } finally {
+      own.close()
+    }
+  }
 }
 
-async function* untilEntry<T extends { kind: string }>(records: AsyncIterable<T>): AsyncGenerator<T> {
+/** Entries that were asked for, with their content. */
+async function* chosen(records: AsyncIterable<BodyRecord>, accept: (entry: TreeEntry) => boolean): AsyncGenerator<BodyRecord> {
+  let wanted = false
+  for await (const record of records) {
+    if (record.kind === 'entry') wanted = accept(record.entry)
+    if (wanted) yield record
+  }
+}
+
+/** The content of one file, but for what was `seen` of it. */
+async function* untilEntry(records: AsyncIterable<BodyRecord>, seen: number): AsyncGenerator<BodyRecord> {
+  let left = seen
   for await (const record of records) {
     if (record.kind === 'entry') return
-    yield record
+    if (left-- <= 0) yield record
   }
 }

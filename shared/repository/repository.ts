@@ -18,7 +18,7 @@ export interface ObjectSink {
   put(name: string, bytes: Buffer, sha256: Buffer, signal: AbortSignal): Promise<void>
 }
 
-/** Where a reader's objects come from. `key` is relative to the target. */
+/** Where a reader's objects come from. `key` is relative to the target. The bytes are the caller's own: nobody else holds their memory. */
 export interface ObjectSource {
   get(key: string, range: { offset: number; length: number } | null, signal: AbortSignal): Promise<Buffer>
 }

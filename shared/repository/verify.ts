@@ -27,7 +27,7 @@ export async function verifyStored(options: ReaderOptions, onError: OnError): Pr
   }
   const contentsKey = objectKey(options.manifest.facts, contentsName(options.manifest.facts.attempt))
   const reader = await caught(contentsKey, once, () => openParts(options))
-  const wanted = reader && (await caught(contentsKey, once, () => followRuns(reader, once)))
+  const wanted = reader && (await caught(contentsKey, once, () => followRuns(reader, once).finally(() => reader.close())))
   const totals = { bytes: 0, objects: 0 }
   const leaned = options.manifest.facts.leans_on.flatMap(({ id }) => options.leansOn.get(id)?.facts ?? [])
   for (const facts of [options.manifest.facts, ...leaned]) {

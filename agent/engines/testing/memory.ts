@@ -149,7 +149,7 @@ class TreeWriter {
   }
 }
 
-/** Gives a backup out again, cut otherwise than it came in, so that no engine can rely on the cuts. */
+/** Gives a backup out again, cut otherwise than it came in, so that no engine can rely on the cuts, nor on extents that it has had. */
 export function memorySource(backup: MemoryBackup, fingerprint: Fingerprint, options: MemoryOptions = {}): BackupSource {
   let total = 0
   const pieces = async function* (bytes: Buffer): AsyncGenerator<Buffer> {
@@ -170,6 +170,8 @@ export function memorySource(backup: MemoryBackup, fingerprint: Fingerprint, opt
         for await (const bytes of pieces(extent.bytes)) {
           yield { offset, bytes }
           offset += bytes.length
+          // valid until the next one is asked for, which is now: the repository has given the memory to other bytes
+          bytes.fill(0xdb)
         }
       }
     }

@@ -28,7 +28,7 @@ export class MemoryObjects implements ObjectSource {
     signal.throwIfAborted()
     const bytes = this.objects.get(key)
     if (!bytes) throw new HoldfastError('object_missing', `${key} is missing`)
-    const part = range ? bytes.subarray(range.offset, range.offset + range.length) : bytes
+    const part = Buffer.from(range ? bytes.subarray(range.offset, range.offset + range.length) : bytes)
     this.gets.push({ key, length: part.length })
     return part
   }
