@@ -22,6 +22,8 @@ export interface Contestant {
   readonly name: string
   /** Makes a new repository in `folder` and backs the input up: the database where there is one (by pg_dump), else the folder. */
   run(input: Input, folder: string): Promise<Measured>
+  /** Restores the folder that was backed up there into `to`, which does not exist yet. */
+  restore(input: Input, folder: string, to: string): Promise<Measured>
   readonly version: () => Promise<string>
 }
 
@@ -30,8 +32,9 @@ const PASSWORD = 'bench'
 /** Standard input is what a live pg_dump writes. */
 const piped = (consumer: string) => ['/bin/bash', ['-c', `set -o pipefail; "$PG_DUMP" | ${consumer}`]] as const
 
-const environment = (input: Input, folder: string) => ({
+const environment = (input: Input, folder: string, to = '') => ({
   PG_DUMP: input.database?.pgDump ?? '',
+  TO: to,
   ...input.database?.env,
   REPO: folder,
   HOME: folder,
@@ -49,15 +52,20 @@ export const holdfast: Contestant = {
   name: 'holdfast',
   version: async () => `this tree, Node ${process.versions.node}`,
   run: async (input, folder) => {
-    const task = `${folder}.json`
     const what = input.database
       ? { engine: 'postgres', config: input.database.config }
       : { engine: 'files', config: { path: input.folder } }
-    await writeFile(task, JSON.stringify({ ...what, store: folder }))
-    // as the agent starts a job; an agent's cache of code is there from its first job on
-    const env = { NODE_COMPILE_CACHE: path.join(path.dirname(folder), 'code') }
-    return measure(process.execPath, [...JOB_FLAGS, path.join(import.meta.dirname, 'driver.ts'), task], env)
+    return drive('driver.ts', what, folder)
   },
+  restore: (_input, folder, to) => drive('restore-driver.ts', { engine: 'files', config: { path: to } }, folder),
+}
+
+/** As the agent starts a job; an agent's cache of code is there from its first job on. */
+async function drive(driver: string, what: { engine: string; config: unknown }, folder: string): Promise<Measured> {
+  const task = `${folder}.json`
+  await writeFile(task, JSON.stringify({ ...what, store: folder, opened: `${folder}.opened` }))
+  const env = { NODE_COMPILE_CACHE: path.join(path.dirname(folder), 'code') }
+  return measure(process.execPath, [...JOB_FLAGS, path.join(import.meta.dirname, driver), task], env)
 }
 
 /** `program`: its path. Two versions of it can take part. */
@@ -70,6 +78,11 @@ const restic = (name: string, program: string): Contestant => ({
     const common = ['--quiet', '--no-cache', '--repo', folder, 'backup']
     if (!input.database) return measure(program, [...common, input.folder], env)
     return measure(...piped('"$RESTIC" --quiet --no-cache --repo "$REPO" backup --stdin --stdin-filename dump.sql'), env)
+  },
+  restore: (input, folder, to) => {
+    const env = environment(input, folder)
+    const args = ['--quiet', '--no-cache', '--repo', folder, 'restore', `latest:${input.folder}`, '--target', to]
+    return measure(program, args, env)
   },
 })
 
@@ -84,6 +97,11 @@ const kopia = (program: string): Contestant => ({
     if (!input.database) return measure(program, ['snapshot', 'create', '--no-progress', input.folder], env)
     return measure(...piped('"$KOPIA" snapshot create --no-progress --stdin-file dump.sql /dump'), env)
   },
+  restore: async (input, folder, to) => {
+    const env = environment(input, folder)
+    const [latest] = JSON.parse(await runCommand(program, ['snapshot', 'list', '--json'], { env })) as Array<{ id: string }>
+    return measure(program, ['snapshot', 'restore', '--no-progress', latest?.id ?? '', to], env)
+  },
 })
 
 const borg = (name: string, compression: string): Contestant => ({
@@ -94,6 +112,12 @@ const borg = (name: string, compression: string): Contestant => ({
     await runCommand('borg', ['init', '--encryption', 'repokey-blake2', folder], { env })
     if (!input.database) return measure('borg', ['create', '--compression', compression, `${folder}::a`, input.folder], env)
     return measure(...piped(`borg create --compression ${compression} "$REPO"::a -`), env)
+  },
+  // it has no option for where to: into the working folder, without the path before the source
+  restore: (input, folder, to) => {
+    const above = input.folder.split('/').filter(Boolean).length
+    const command = `mkdir "$TO" && cd "$TO" && borg extract --strip-components ${above} "$REPO"::a`
+    return measure('/bin/bash', ['-c', command], environment(input, folder, to))
   },
 })
 
@@ -106,6 +130,10 @@ const zstd: Contestant = {
     const env = environment(input, folder)
     if (!input.database) return measure('zstd', ['-q', '-3', '-T2', '-r', input.folder, '--output-dir-flat', folder], env)
     return measure(...piped('zstd -q -3 -T2 -o "$REPO"/dump.zst'), env)
+  },
+  restore: (input, folder, to) => {
+    const env = environment(input, folder, to)
+    return measure('/bin/bash', ['-c', 'mkdir "$TO" && zstd -q -d -r "$REPO" --output-dir-flat "$TO"'], env)
   },
 }
 

@@ -10,7 +10,8 @@ import { type Contestant, contestants, type Database, holdfast, type Input } fro
 import { fillTable, writeDump, writeSmallFiles } from './corpora.ts'
 import { type Measured, storedBytes } from './measure.ts'
 
-// npm run bench: this project beside restic, kopia and borg, each input in one interleaved run: a dump file, many small files, a live database.
+// npm run bench: this project beside restic, kopia and borg, each input in one interleaved run: a dump file, many small files, a live database, and
+// the dump file restored and compared byte by byte.
 // Not part of npm test. As root on Debian it installs borg and zstd, with Go it builds the newest restic and kopia; elsewhere those on PATH take part.
 
 const { values } = parseArgs({
@@ -45,6 +46,7 @@ const INPUTS: Readonly<Record<string, () => Promise<void>>> = {
   file: () => compareFolder('one dump file', (to) => writeDump(path.join(to, 'dump.sql'), mb * 1e6, seed)),
   small: () => compareFolder(`${files} small files`, (to) => writeSmallFiles(to, files, seed)),
   live: compareDatabase,
+  restore: compareRestores,
 }
 for (const [name, run] of Object.entries(INPUTS)) if (name.includes(values.only)) await run()
 
@@ -54,6 +56,29 @@ async function compareFolder(title: string, write: (folder: string) => Promise<v
   await write(source)
   const size = await storedBytes(source)
   await compare(`${title}, ${megabytes(size)} MB`, size, { folder: source, database: null })
+  await rm(source, { recursive: true })
+}
+
+/** Backed up once by each, restored by each once a round. */
+async function compareRestores(): Promise<void> {
+  const source = path.join(folder.path, 'source')
+  await mkdir(source)
+  const file = path.join(source, 'dump.sql')
+  await writeDump(file, mb * 1e6, seed)
+  const size = await storedBytes(source)
+  const input = { folder: source, database: null }
+  const repository = (of: Contestant) => path.join(folder.path, `restored-${present.indexOf(of)}`)
+  for (const contestant of present) await contestant.run(input, repository(contestant))
+  const stored = new Map<Contestant, number>()
+  for (const contestant of present) stored.set(contestant, await storedBytes(repository(contestant)))
+  await inTurns(`restore of the dump file, ${megabytes(size)} MB`, size, async (contestant) => {
+    const to = path.join(folder.path, 'target')
+    const measured = await contestant.restore(input, repository(contestant), to)
+    // throws where a byte differs
+    await runCommand('cmp', [file, path.join(to, 'dump.sql')])
+    await rm(to, { recursive: true })
+    return { ...measured, stored: stored.get(contestant) ?? 0 }
+  })
   await rm(source, { recursive: true })
 }
 
@@ -84,18 +109,29 @@ function databaseOf(server: PostgresServer): Database {
   }
 }
 
-/** Every contestant once a round, each round beginning with another: what slows the machine down then hits all. */
 async function compare(title: string, size: number, input: Input): Promise<void> {
+  await inTurns(title, size, async (contestant, round) => {
+    const repository = path.join(folder.path, `repository-${round}`)
+    const measured = await contestant.run(input, repository)
+    const stored = await storedBytes(repository)
+    for (const left of [repository, `${repository}.base`, `${repository}.json`, `${repository}.opened`])
+      await rm(left, { recursive: true, force: true })
+    return { ...measured, stored }
+  })
+}
+
+/** Every contestant once a round, each round beginning with another: what slows the machine down then hits all. */
+async function inTurns(
+  title: string,
+  size: number,
+  run: (contestant: Contestant, round: number) => Promise<Result>,
+): Promise<void> {
   const results = new Map<Contestant, Result[]>(present.map((contestant) => [contestant, []]))
   for (let round = 0; round < rounds; round += 1) {
     const order = [...present.slice(round % present.length), ...present.slice(0, round % present.length)]
     for (const contestant of order) {
-      const repository = path.join(folder.path, `repository-${round}`)
       await runCommand('sync', [])
-      const measured = await contestant.run(input, repository)
-      results.get(contestant)?.push({ ...measured, stored: await storedBytes(repository) })
-      for (const left of [repository, `${repository}.base`, `${repository}.json`])
-        await rm(left, { recursive: true, force: true })
+      results.get(contestant)?.push(await run(contestant, round))
     }
   }
   console.log(`\n${title}`)
