@@ -5,10 +5,11 @@ import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
 import fc from 'fast-check'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { decompress, decompressNow } from './compressor.ts'
+import { LIMITS } from './format.ts'
 import { compress } from './packing.mjs'
 import { dumpLike, seededBytes } from './testing/content.ts'
 import { temporaryFolder } from './testing/temporary-folders.ts'
-import { tryZstd, type ZstdInUse } from './zstd-check.ts'
+import { AT_START, tryZstd, type ZstdInUse } from './zstd-check.ts'
 import { isOneFrame } from './zstd-frame.ts'
 
 const ROOT = path.resolve(import.meta.dirname, '../..')
@@ -29,6 +30,22 @@ function flip(bytes: Buffer, at: number): Buffer {
 describe('a zstd that loses or changes data is found before anything is done with it', () => {
   test('the one that is used passes', async () => {
     await tryZstd(good)
+  })
+
+  test('at the start of a program it takes little memory, and of who packs or reads the longest block', async () => {
+    for (const [longest, tries] of [
+      [AT_START, AT_START],
+      [undefined, LIMITS.block],
+    ] as const) {
+      const lengths: number[] = []
+      const compressing = (plain: Buffer) => {
+        lengths.push(plain.length)
+        return compress(plain)
+      }
+      await tryZstd({ ...good, compress: compressing }, longest)
+      expect(Math.max(...lengths)).toBe(tries)
+      expect(lengths).toContain(131_073)
+    }
   })
 
   const lost = (plain: Buffer) => compress(plain.length > 2_000_000 ? plain.subarray(0, -1) : plain)

@@ -20,15 +20,22 @@ const IN_USE: ZstdInUse = {
   later: (frame, length) => decompress({ codec: 'zstd', bytes: frame }, length, refused),
 }
 
+/** What the start of a program tries at most: it may stand idle for weeks, and would keep the memory of the longest for as long. */
+export const AT_START = 400_000
+
 let tried: Promise<void> | undefined
+let triedAtStart: Promise<void> | undefined
 
 /** Once in each process that packs or reads, before it touches a source or a backup. It stays refused. */
 export const requireZstd = (): Promise<void> => (tried ??= tryZstd(IN_USE))
 
+/** Before a program whose jobs will pack or read does anything. */
+export const requireZstdAtStart = (): Promise<void> => (triedAtStart ??= tryZstd(IN_USE, AT_START))
+
 /** Throws `internal` with what went wrong. */
-export async function tryZstd(zstd: ZstdInUse): Promise<void> {
+export async function tryZstd(zstd: ZstdInUse, longest: number = LIMITS.block): Promise<void> {
   for (const [what, frame, plain] of FOREIGN) await comesBack(zstd, what, Buffer.from(frame, 'hex'), Buffer.from(plain))
-  for (const [what, plain] of samples()) {
+  for (const [what, plain] of samples(longest)) {
     const frame = attempt(what, () => zstd.compress(plain))
     await comesBack(zstd, what, frame, plain)
     free(frame)
@@ -77,10 +84,11 @@ const FOREIGN = [
 ] as const
 
 /** Lengths around those of the library's blocks (128 KiB), beyond its window at this level (2 MiB), and the longest that there are. */
-function* samples(): Generator<readonly [what: string, plain: Buffer]> {
-  for (const length of [0, 1, 64, 131_071, 131_072, 131_073, 2_500_000]) yield [`${length} bytes of text`, text(length)]
+function* samples(longest: number): Generator<readonly [what: string, plain: Buffer]> {
+  for (const length of [0, 1, 64, 131_071, 131_072, 131_073, 2_500_000])
+    if (length <= longest) yield [`${length} bytes of text`, text(length)]
   yield ['bytes that do not shrink', noise(400_000)]
-  yield ['a block of zeros', Buffer.alloc(LIMITS.block)]
+  if (longest >= LIMITS.block) yield ['a block of zeros', Buffer.alloc(LIMITS.block)]
 }
 
 /** Lines in which numbers count up: long matches, short ones and single bytes. */
