@@ -1,12 +1,14 @@
 import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { TreeOutput } from '../artifacts.ts'
+import { HoldfastError } from '../errors.ts'
 import { objectKey } from '../manifest/layout.ts'
 import type { Manifest } from '../manifest/manifest.ts'
 import { ByteCache } from './byte-cache.ts'
 import { CodecThreads } from './codec-threads.ts'
 import { MIB, sha256 } from './format.ts'
+import { openParts } from './opened.ts'
 import { openReader } from './reader.ts'
-import type { BackupReader } from './repository.ts'
+import type { BackupReader, ObjectSource } from './repository.ts'
 import { collect, contentOf, dumpLike, entries, file, pieces, seededBytes } from './testing/content.ts'
 import { TestFleet } from './testing/fleet.ts'
 
@@ -122,6 +124,48 @@ describe('a backup is read ahead of who uses it', () => {
     ])
     expect(stream.equals(seededBytes(1, WHOLE))).toBe(true)
     expect(trees).toEqual([[], []])
+  })
+
+  test('what lies before a damaged page of a body is given out, and then the pack is named', async () => {
+    const small = await TestFleet.create()
+    const list = Array.from({ length: 9000 }, (_, n) =>
+      file({ path: `a long enough name of a small file ${n}`, bytes: seededBytes(n, 9) }),
+    )
+    const of = await small.backup(0, (sink) => sink.tree({ name: 'tree', chunking }, entries(list)))
+    const options = await small.readerOptions(of)
+    const parts = await openParts(options)
+    const { body } = await parts.contents.find('tree', 'tree')
+    const [, [pack, block] = [0, 0]] = 'pages' in body ? body.pages : []
+    const { key, directory } = await parts.blocks.pack(0, pack)
+    const bytes = small.objects.objects.get(key) as Buffer
+    ;(bytes[directory.offset(block) + 9] as number) ^= 1
+    await parts.close()
+    const reader = await openReader(options)
+    onTestFinished(() => reader.close())
+    let given = 0
+    const reading = async () => {
+      for await (const entry of reader.openTree('tree')) given += (await contentOf(entry)).length / 9
+    }
+    await expect(reading()).rejects.toMatchObject({ code: 'object_damaged', context: { key } })
+    expect(given).toBeGreaterThan(1000)
+    expect(given).toBeLessThan(9000)
+  })
+
+  test('a range that could not be fetched is asked for again by who wants a block of it later', async () => {
+    const options = await fleet.readerOptions(manifest)
+    let failing = true
+    const objects: ObjectSource = {
+      get: async (key, range, signal) => {
+        if (failing && (range?.length ?? 0) > 300_000) throw new HoldfastError('target_unreachable', `${key}: the line is cut`)
+        return fleet.objects.get(key, range, signal)
+      },
+    }
+    const reader = await openReader({ ...options, objects })
+    onTestFinished(() => reader.close())
+    const isWhole = async () => (await collect(reader.openStream('stream'))).equals(seededBytes(1, WHOLE))
+    await expect(isWhole()).rejects.toMatchObject({ code: 'target_unreachable' })
+    failing = false
+    expect(await isWhole()).toBe(true)
   })
 
   test('a missing pack fails what needs it with its name, and what comes before is given out', async () => {

@@ -63,8 +63,6 @@ export class SealedRanges {
       const at = directory.offset(block) - range.start
       return { bytes: (await range.bytes).subarray(at, at + directory.end(block) - directory.offset(block)), done }
     } catch (error) {
-      // whoever wants another block of it next asks the store again
-      for (const slot of range.waiting) this.#leave(range, slot)
       done()
       throw error
     }
@@ -77,9 +75,9 @@ export class SealedRanges {
     while (end < last && directory.end(end + 1) - start <= RANGE && !this.#slots.has(slotOf(pack, end + 1))) end++
     const length = directory.end(end) - start
     const bytes = this.#fetch(key, start, length)
-    // it is awaited when a block of it is taken; until then its failure is not unhandled
-    bytes.catch(() => undefined)
     const range: Range = { start, length, bytes, waiting: new Set(), readers: 0, dropped: false }
+    // whoever waits for it is told; whoever comes later asks the store again
+    bytes.catch(() => this.#drop(range))
     for (let n = block; n <= end; n++) {
       range.waiting.add(slotOf(pack, n))
       this.#slots.set(slotOf(pack, n), range)
@@ -95,9 +93,13 @@ export class SealedRanges {
     for (const range of this.#ranges) {
       if (this.#bytes <= MOST) return
       if (range === keep || range.readers > 0) continue
-      for (const slot of range.waiting) this.#leave(range, slot)
-      this.#dropUsed(range)
+      this.#drop(range)
     }
+  }
+
+  #drop(range: Range): void {
+    for (const slot of range.waiting) this.#leave(range, slot)
+    this.#dropUsed(range)
   }
 
   #leave(range: Range, slot: string): void {
