@@ -1,7 +1,7 @@
 import { promisify } from 'node:util'
 import { zstdDecompress } from 'node:zlib'
 import { bounded, decode } from './packing.mjs'
-import { isOneFrame } from './zstd-frame.ts'
+import { isOneFrame } from './zstd-frame.mjs'
 
 /** Decoding, with what was said about the length held against it. Callers compare hashes. */
 

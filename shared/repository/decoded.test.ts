@@ -1,5 +1,6 @@
 import { crc32 } from 'node:zlib'
 import { expect, test } from 'vitest'
+import type { HoldfastError } from '../errors.ts'
 import { objectKey } from '../manifest/layout.ts'
 import { type BlockCodec, CodecThreads } from './codec-threads.ts'
 import { compress } from './packing.mjs'
@@ -43,6 +44,11 @@ test.each<[string, (plain: Buffer) => Buffer, RegExp]>([
   ['as many bytes, the last one another', (plain) => compress(lastByteChanged(plain)), /is not what its name says/],
   ['as many zeros', (plain) => compress(Buffer.alloc(plain.length)), /is not what its name says/],
   ['the right bytes in a frame that was cut off', (plain) => compress(plain).subarray(0, -1), /is not one zstd frame/],
+  [
+    'the right bytes in a frame with a byte after it',
+    (plain) => Buffer.concat([compress(plain), Buffer.alloc(1)]),
+    /is not one zstd frame/,
+  ],
   ['the right bytes in two frames', halves, /is not one zstd frame/],
 ])(
   'a block that decodes to %s is refused by verify with the name of its pack, and by a restore before a byte of it is given out',
@@ -63,7 +69,10 @@ test.each<[string, (plain: Buffer) => Buffer, RegExp]>([
     const restore = async () => {
       for await (const part of reader.openStream('dump')) parts.push(Buffer.from(part))
     }
-    await expect(restore()).rejects.toMatchObject({ ...damaged, context: { key: objectKey(manifest.facts, pack) } })
+    const refused = await restore().catch((error: HoldfastError) => error)
+    expect(refused).toMatchObject({ code: 'object_damaged', context: { key: objectKey(manifest.facts, pack) } })
+    // what went wrong in a thread is the cause
+    expect(`${refused?.message} ${(refused?.cause as Error | undefined)?.message}`).toMatch(message)
     const out = Buffer.concat(parts)
     expect(out.equals(plain.subarray(0, out.length))).toBe(true)
     expect(out.length).toBeLessThan(plain.length)

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import { constants, crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { isOneFrame } from './zstd-frame.mjs'
 
 // What is done to the bytes of a block, by the threads of codec-threads.ts and beside them, on the way in and on the way out. JavaScript, with its types in packing.d.mts: to take
 // the types out of a file costs each thread 20 MB and 50 ms.
@@ -33,7 +34,10 @@ export const bounded = (length) => ({
   params: { [constants.ZSTD_d_windowLogMax]: WINDOW_LOG_MAX },
 })
 
-export const decode = (packed, length) => zstdDecompressSync(packed, bounded(length))
+export function decode(packed, length) {
+  if (!isOneFrame(packed)) throw new Error('it is not one zstd frame')
+  return zstdDecompressSync(packed, bounded(length))
+}
 
 export function free(bytes) {
   if (bytes.buffer instanceof ArrayBuffer && bytes.buffer.byteLength >= FREED_FROM) bytes.buffer.transfer(0)

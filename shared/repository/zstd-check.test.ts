@@ -10,7 +10,7 @@ import { compress } from './packing.mjs'
 import { dumpLike, seededBytes } from './testing/content.ts'
 import { temporaryFolder } from './testing/temporary-folders.ts'
 import { AT_START, tryZstd, type ZstdInUse } from './zstd-check.ts'
-import { isOneFrame } from './zstd-frame.ts'
+import { isOneFrame } from './zstd-frame.mjs'
 
 const ROOT = path.resolve(import.meta.dirname, '../..')
 const fail = (what: string) => new Error(what)
