@@ -58,8 +58,17 @@ export type RestoreDetail = z.infer<typeof restoreDetailSchema>
 
 export const verifyDetailSchema = z.object({
   valid: z.boolean(),
+  /** Only a plan: `bytes_checked` and `objects_checked` are what a verification would read. */
+  plan_only: z.boolean().default(false),
   bytes_checked: z.number(),
   objects_checked: z.number(),
+  /** Of packs: those that the backup needs, and those of them that were due and within the share. */
+  packs: z.object({ needed: z.number(), needed_bytes: z.number(), chosen: z.number(), chosen_bytes: z.number() }).optional(),
+  /** Whole packs that were read and are as they were stored, by backup: one bit for each object of its manifest, from the lowest of the first byte on, in base64. */
+  good: z
+    .array(z.object({ backup_id: z.string().max(40), objects: z.string().max(40_000) }))
+    .max(10_000)
+    .default([]),
   /** Codes of what is wrong, with the object's key. */
   errors: z.array(z.object({ code: z.string(), object: z.string().optional(), message: z.string() })),
 })

@@ -1,6 +1,5 @@
 import { isHoldfastError } from '../../shared/errors.ts'
 import type { TestRestoreWork, VerifyWork } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
-import type { ReaderOptions } from '../../shared/repository/repository.ts'
 import { verifyManifests, verifyStored } from '../../shared/repository/verify.ts'
 import type { TestRestoreDetail, VerifyDetail } from '../../shared/results.ts'
 import { engineFor } from '../engines/registry.ts'
@@ -9,10 +8,12 @@ import { BoundedErrors, boundedCounts, boundedFindings } from './bounded.ts'
 import type { JobContext } from './context.ts'
 import { openBackup, readerOptions } from './opened.ts'
 import { requirePreflight } from './preflight.ts'
+import { budgetOf, goodBits } from './verify-budget.ts'
 
-/** Every byte that the backup needs, read back, opened and compared. What is wrong is the answer, not a failure of the job. */
+/** Every byte that the backup needs, or what the budget says, read back, opened and compared. What is wrong is the answer, not a failure of the job. */
 export async function runVerify(job: JobContext, work: VerifyWork): Promise<VerifyDetail> {
   const errors = new BoundedErrors()
+  const budget = budgetOf(work)
   job.report({ phase: 'read' })
   const options = await readerOptions(job, requireRef(work.backup), work.leanedOn).catch((error: unknown) => {
     // keys or a manifest that are damaged keep it from being opened at all: the finding, not a failure of the job
@@ -21,13 +22,17 @@ export async function runVerify(job: JobContext, work: VerifyWork): Promise<Veri
     errors.add({ code, message, key: typeof context?.key === 'string' ? context.key : undefined })
     return null
   })
-  const checked = { bytes: 0, objects: 0 }
-  for (const check of options ? [verifyManifests, verifyStored] : []) {
-    const { bytes, objects } = await check(options as ReaderOptions, (error) => errors.add(error))
-    checked.bytes += bytes
-    checked.objects += objects
+  const manifests = options && (await verifyManifests(options, (error) => errors.add(error)))
+  const stored = options && (await verifyStored(options, (error) => errors.add(error), budget))
+  return {
+    valid: errors.count === 0,
+    plan_only: budget.planOnly,
+    bytes_checked: (manifests?.bytes ?? 0) + (stored?.bytes ?? 0),
+    objects_checked: (manifests?.objects ?? 0) + (stored?.objects ?? 0),
+    packs: stored?.packs,
+    good: stored ? goodBits(stored.good) : [],
+    errors: errors.listed,
   }
-  return { valid: errors.count === 0, bytes_checked: checked.bytes, objects_checked: checked.objects, errors: errors.listed }
 }
 
 const DAMAGE: ReadonlySet<string> = new Set(['object_missing', 'object_damaged', 'key_missing', 'manifest_forged'])

@@ -93,7 +93,7 @@ export async function markDamaged(tx: Db, backupId: string, names: readonly stri
   if (names.length === 0) return
   await tx
     .update(objects)
-    .set({ damagedAt: now })
+    .set({ damagedAt: now, verifiedAt: null, verifiedBy: null })
     .where(and(eq(objects.backupId, backupId), inArray(objects.name, [...names])))
 }
 

@@ -16,6 +16,8 @@ export interface NewVerification {
   readonly startedAt: Date
   readonly finishedAt: Date
   readonly valid: boolean
+  /** False for a verification that left packs out: it says nothing of the backup as a whole, but damage. */
+  readonly complete?: boolean
   readonly errors: readonly unknown[]
   readonly detail: Record<string, unknown>
 }
@@ -24,7 +26,7 @@ export interface NewVerification {
  * Keeps the evidence, and what follows for the backup: a finding of damage counts whoever made it; a finding that all is well
  * counts as verified only when another than the host that made the backup judged.
  */
-export async function recordVerification(db: Db, found: NewVerification): Promise<VerificationRow> {
+export async function recordVerification(db: Db, { complete = true, ...found }: NewVerification): Promise<VerificationRow> {
   return await db.transaction(async (tx) => {
     const [backup] = await tx
       .select({ host: backups.host, valid: backups.valid })
@@ -43,7 +45,7 @@ export async function recordVerification(db: Db, found: NewVerification): Promis
       })
       .returning()
     const independent = found.by !== backup.host
-    const patch = patchOf(found, independent, backup.valid)
+    const patch = found.valid && !complete ? null : patchOf(found, independent, backup.valid)
     if (patch) await tx.update(backups).set(patch).where(eq(backups.id, found.backupId))
     if (!row) throw new HoldfastError('internal', 'the verification was not written')
     return row

@@ -129,9 +129,21 @@ export function previewLines(preview: RestorePreview): string[] {
 function verifyLines(job: JobView): string[] {
   const detail = verifyDetailSchema.safeParse(job.detail)
   if (!detail.success) return []
-  const { valid, bytes_checked, objects_checked, errors } = detail.data
+  const { valid, plan_only, bytes_checked, objects_checked, packs, errors } = detail.data
+  const budget =
+    packs &&
+    `${countText(packs.chosen)} of ${countText(packs.needed)} packs, ${sizeText(packs.chosen_bytes)} of ${sizeText(packs.needed_bytes)}`
+  if (plan_only) {
+    return [
+      `reads     ${sizeText(bytes_checked)} in ${countText(objects_checked)} objects`,
+      ...(budget ? [`packs     ${budget}`] : []),
+      ...errors.map((error) => `${error.code}  ${error.object ?? ''}  ${error.message}`),
+      'only a plan: nothing was verified',
+    ]
+  }
   return [
     `${valid ? 'valid' : 'NOT VALID'}: ${sizeText(bytes_checked)} in ${countText(objects_checked)} objects read back and compared`,
+    ...(packs && packs.chosen < packs.needed ? [`only ${budget}: the others were left out by the budget`] : []),
     ...errors.map((error) => `${error.code}  ${error.object ?? ''}  ${error.message}`),
   ]
 }

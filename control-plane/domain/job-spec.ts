@@ -40,7 +40,15 @@ export const restoreSpecSchema = z.strictObject({
 })
 
 export const validateSpecSchema = z.strictObject({ kind: z.literal('validate'), backup_id: backupId })
-export const verifySpecSchema = z.strictObject({ kind: z.literal('verify'), backup_id: backupId })
+export const verifySpecSchema = z.strictObject({
+  kind: z.literal('verify'),
+  backup_id: backupId,
+  /** Only packs not verified for so long. 0: all. */
+  older_than_seconds: z.number().int().min(0).max(0xffff_ffff).default(0),
+  /** Of the bytes of packs, at most so many thousandths. */
+  share_permille: z.number().int().min(1).max(1000).default(1000),
+  plan_only: z.boolean().default(false),
+})
 export const testRestoreSpecSchema = z.strictObject({
   kind: z.literal('test-restore'),
   backup_id: backupId,

@@ -8,6 +8,7 @@ import {
 import type { BackupRef } from '../catalog/backups.ts'
 import type { ClaimedJob } from '../catalog/claim-jobs.ts'
 import type { BackupDispatch } from '../catalog/plan-backup.ts'
+import type { VerifiedPacks } from '../catalog/verified-packs.ts'
 import type { FullReason } from '../domain/bases.ts'
 import type { JobSpec } from '../domain/job-spec.ts'
 
@@ -21,18 +22,26 @@ const FULL_REASONS: Readonly<Record<FullReason, WireFullReason>> = {
   base_recipients_differ: WireFullReason.BASE_RECIPIENTS_DIFFER,
 }
 
+/** What the catalog knows beside the job. */
+interface Known {
+  /** Of the host that made the backup which the job reads. */
+  readonly originLabels: Readonly<Record<string, string>>
+  /** For a verification with a budget. */
+  readonly verified: readonly VerifiedPacks[]
+}
+
 /** The command of a claimed job. Typed and closed: nothing in it is a command line, a path of a program or a credential. */
-export function commandOf(claimed: ClaimedJob, originLabels: Readonly<Record<string, string>>): JobCommand {
+export function commandOf(claimed: ClaimedJob, known: Known): JobCommand {
   return {
     jobId: claimed.job.id,
     attempt: claimed.job.attempt,
     deadlineSeconds: claimed.job.deadlineSeconds,
     needsUnlock: claimed.needsUnlock,
-    work: workOf(claimed, originLabels),
+    work: workOf(claimed, known),
   }
 }
 
-function workOf(claimed: ClaimedJob, originLabels: Readonly<Record<string, string>>): JobCommand['work'] {
+function workOf(claimed: ClaimedJob, { originLabels, verified }: Known): JobCommand['work'] {
   const { spec } = claimed
   switch (spec.kind) {
     case 'backup':
@@ -58,7 +67,17 @@ function workOf(claimed: ClaimedJob, originLabels: Readonly<Record<string, strin
     }
     case 'verify': {
       const reads = needed(claimed.reads)
-      return { $case: 'verify', value: { backup: wireRef(reads.backup), leanedOn: reads.leanedOn.map(wireRef) } }
+      return {
+        $case: 'verify',
+        value: {
+          backup: wireRef(reads.backup),
+          leanedOn: reads.leanedOn.map(wireRef),
+          olderThanSeconds: spec.older_than_seconds,
+          sharePermille: spec.share_permille,
+          planOnly: spec.plan_only,
+          verified: verified.map(({ backupId, packs }) => ({ backupId, packs: packs.map((pack) => ({ ...pack })) })),
+        },
+      }
     }
     case 'test-restore': {
       const reads = needed(claimed.reads)

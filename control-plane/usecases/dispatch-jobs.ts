@@ -2,6 +2,7 @@ import { isHoldfastError } from '../../shared/errors.ts'
 import { type ClaimedJob, claimJobs } from '../catalog/claim-jobs.ts'
 import { lastAgentNamed } from '../catalog/identity-agents.ts'
 import { cancelsFor } from '../catalog/jobs.ts'
+import { type VerifiedPacks, verifiedPacks } from '../catalog/verified-packs.ts'
 import type { Session, ToAgent } from '../fleet/live-session.ts'
 import { commandOf } from './command-of.ts'
 import type { ControlPlane } from './control-plane.ts'
@@ -30,10 +31,21 @@ export async function dispatchJobs(cp: ControlPlane, sessions: readonly Session[
     const session = held.get(job.job.agentId)
     // a newer stream took the agent over meanwhile: the attempt ends by its lease
     if (!session || session.epoch !== job.epoch) continue
-    await deliver(cp, session, { $case: 'jobCommand', value: commandOf(job, await originLabels(cp, job)) })
+    await deliver(cp, session, { $case: 'jobCommand', value: commandOf(job, await known(cp, session, job)) })
     cp.log.info({ job: job.job.id, kind: job.job.kind, attempt: job.job.attempt, agent: job.job.agentId }, 'job dispatched')
   }
   return claimed.length
+}
+
+async function known(cp: ControlPlane, session: Session, job: ClaimedJob) {
+  return { originLabels: await originLabels(cp, job), verified: await verified(cp, session, job) }
+}
+
+/** Only what a budget is measured by. */
+async function verified(cp: ControlPlane, session: Session, { spec, reads }: ClaimedJob): Promise<VerifiedPacks[]> {
+  if (spec.kind !== 'verify' || !reads || (spec.older_than_seconds === 0 && spec.share_permille === 1000)) return []
+  const ids = [reads.backup, ...reads.leanedOn].map(({ id }) => id)
+  return await verifiedPacks(cp.catalog.db, ids, session.agentName, cp.clock.now())
 }
 
 async function originLabels(cp: ControlPlane, { reads }: ClaimedJob): Promise<Record<string, string>> {

@@ -18,7 +18,7 @@ import { getJob, type JobRow } from '../catalog/jobs.ts'
 import { isFinished } from '../domain/job.ts'
 import type { AgentMessage, Session } from '../fleet/live-session.ts'
 import type { ControlPlane } from './control-plane.ts'
-import { recordVerification } from './record-verification.ts'
+import { recordVerification, withoutGood } from './record-verification.ts'
 import { reportSources } from './report-sources.ts'
 
 /**
@@ -139,7 +139,7 @@ async function applyResult(cp: ControlPlane, ref: AttemptRef, job: JobRow, resul
   }
   // both or neither: a verification that found damage must not be over without its finding, should this process die between them
   await cp.catalog.transaction(async (tx) => {
-    await finishAttempt(tx, ref, { outcome: 'succeeded', ...detail }, now)
+    await finishAttempt(tx, ref, { outcome: 'succeeded', ...(detail.detail && { detail: withoutGood(detail.detail) }) }, now)
     await recordVerification(tx, job, detail.detail, now)
   })
 }

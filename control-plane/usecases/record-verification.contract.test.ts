@@ -1,4 +1,4 @@
-import { sql } from 'drizzle-orm'
+import { eq, sql } from 'drizzle-orm'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { FakeClock } from '../../shared/fake-clock.ts'
 import { JobOutcome, JobResult } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
@@ -12,7 +12,9 @@ import { recordAccepted } from '../catalog/job-reports.ts'
 import { createJob, getJob } from '../catalog/jobs.ts'
 import { jobFixture } from '../catalog/jobs-fixture.ts'
 import { damagedPacks, recordAddress } from '../catalog/ledger.ts'
+import { backups } from '../catalog/schema/schema.ts'
 import { listVerifications } from '../catalog/verifications.ts'
+import { verifiedPacks } from '../catalog/verified-packs.ts'
 import type { Session } from '../fleet/live-session.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { receiveReport } from './receive-report.ts'
@@ -95,6 +97,76 @@ describe.each(await catalogsUnderTest())("an agent's word of what it verified, $
     const { report } = await verifying(host, backup)
     await report({ valid: true, errors: [damaged(backup)] })
     expect(await getBackup(under.catalog.db, backup.id)).toMatchObject({ valid: false, verifiedAt: null })
+  })
+
+  describe('of each pack', () => {
+    const OTHER = 'packs/1-fedcba9876543210'
+    const verified = async (backup: BackupRef, judge: string) =>
+      (await verifiedPacks(under.catalog.db, [backup.id], judge, now()))
+        .flatMap(({ packs }) => packs.map(({ name }) => name))
+        .sort()
+    const good = (backup: BackupRef, ...bits: number[]) => ({
+      good: [{ backup_id: backup.id, objects: Buffer.of(bits.reduce((sum, bit) => sum | (1 << bit), 0)).toString('base64') }],
+    })
+
+    /** With two packs, of which the manifest names one first and one third. */
+    async function withPacks(host: TestHost): Promise<BackupRef> {
+      const backup = (await backUp(host)).dispatch?.backup as BackupRef
+      const manifest = { facts: { objects: [PACK, 'contents/1', OTHER].map((name) => ({ name })) } }
+      await under.catalog.db
+        .update(backups)
+        .set({ manifest: Buffer.from(JSON.stringify(manifest)) })
+        .where(eq(backups.id, backup.id))
+      const objects = [PACK, OTHER, 'contents/1'].map((name) => ({ name, size: 4, sha256: Buffer.alloc(32) }))
+      await recordAddress(under.catalog.db, { id: backup.id, attempt: 1 }, objects, later(900_000))
+      return backup
+    }
+
+    test('what was read whole is remembered, by the bits of its manifest, and how long ago that was', async () => {
+      const [maker, judge] = [await newHost(), await newHost()]
+      const backup = await withPacks(maker)
+      await (await verifying(judge, backup)).report(good(backup, 1, 2, 7))
+      expect(await verified(backup, judge.host)).toEqual([OTHER])
+      await clock.advance(5000)
+      const [known] = await verifiedPacks(under.catalog.db, [backup.id], judge.host, now())
+      expect(known?.packs[0]?.secondsAgo).toBe(5)
+    })
+
+    test('only of backups that the agent was told to read', async () => {
+      const [maker, judge] = [await newHost(), await newHost()]
+      const [told, unrelated] = [await withPacks(maker), await withPacks(judge)]
+      await (await verifying(judge, told)).report(good(unrelated, 0))
+      expect(await verified(unrelated, maker.host)).toEqual([])
+    })
+
+    test('what a host says of its own backup saves itself from reading it again, nobody else, and takes no other’s place', async () => {
+      const [maker, judge] = [await newHost(), await newHost()]
+      const backup = await withPacks(maker)
+      await (await verifying(judge, backup)).report(good(backup, 0))
+      await (await verifying(maker, backup)).report(good(backup, 0, 2))
+      expect(await verified(backup, judge.host)).toEqual([PACK])
+      expect(await verified(backup, maker.host)).toEqual([OTHER, PACK].sort())
+    })
+
+    test('damage is never verified, and takes back that it was', async () => {
+      const [maker, judge] = [await newHost(), await newHost()]
+      const backup = await withPacks(maker)
+      await (await verifying(judge, backup)).report({ ...good(backup, 0, 2), valid: false, errors: [damaged(backup, OTHER)] })
+      expect(await verified(backup, judge.host)).toEqual([PACK])
+      await (await verifying(judge, backup)).report({ valid: false, errors: [damaged(backup)] })
+      expect(await verified(backup, judge.host)).toEqual([])
+    })
+
+    test('a verification that left packs out, or was only a plan, does not make a backup verified', async () => {
+      const [maker, judge] = [await newHost(), await newHost()]
+      const backup = await withPacks(maker)
+      const packs = { needed: 2, needed_bytes: 8, chosen: 1, chosen_bytes: 4 }
+      await (await verifying(judge, backup)).report({ packs, ...good(backup, 0) })
+      await (await verifying(judge, backup)).report({ plan_only: true, packs: { ...packs, chosen: 2 } })
+      expect(await getBackup(under.catalog.db, backup.id)).toMatchObject({ verifiedAt: null })
+      await (await verifying(judge, backup)).report({ packs: { ...packs, chosen: 2 }, ...good(backup, 0, 2) })
+      expect(await getBackup(under.catalog.db, backup.id)).toMatchObject({ valid: true, verifiedBy: judge.host })
+    })
   })
 
   test('a verification ends together with its finding: what could not be written is told again, and then counts', async () => {

@@ -1,9 +1,10 @@
 import type { TestRestoreDetail, VerifyDetail } from '../../shared/results.ts'
-import { type BackupRow, closure } from '../catalog/backups.ts'
+import { type BackupRow, closure, getBackup } from '../catalog/backups.ts'
 import type { Db } from '../catalog/catalog.ts'
 import { getJob, type JobRow } from '../catalog/jobs.ts'
 import { markDamaged } from '../catalog/ledger.ts'
 import { recordVerification as store } from '../catalog/verifications.ts'
+import { rememberVerified } from '../catalog/verified-packs.ts'
 import type { ControlPlane } from './control-plane.ts'
 import type { Validation } from './validate-backup.ts'
 
@@ -19,20 +20,42 @@ export async function recordVerification(
 ): Promise<void> {
   if ((job.kind !== 'verify' && job.kind !== 'test-restore') || job.backupId === null || !detail) return
   const found = detail as unknown as VerifyDetail | TestRestoreDetail
+  const verify = job.kind === 'verify' ? (found as VerifyDetail) : null
   const errors = 'errors' in found ? found.errors : found.findings.filter((finding) => finding.severity === 'error')
+  // a plan has read nothing; damage that it met counts
+  if (verify?.plan_only && errors.length === 0) return
+  const by = (await getJob(tx, job.id)).agent
   await store(tx, {
     backupId: job.backupId,
     kind: job.kind,
     jobId: job.id,
-    by: (await getJob(tx, job.id)).agent,
+    by,
     startedAt: job.startedAt ?? job.createdAt,
     finishedAt: now,
     // an agent that calls well what it names errors of is not believed
     valid: found.valid && errors.length === 0,
+    complete: !verify?.packs || verify.packs.chosen === verify.packs.needed,
     errors,
-    detail,
+    detail: withoutGood(detail),
   })
+  if (verify) await recordGood(tx, job.backupId, verify.good, { by, at: job.startedAt ?? now })
   if ('errors' in found) await recordDamage(tx, job.backupId, errorKeys(found.errors), now)
+}
+
+/** Without what is kept of each pack: that is in the ledger, and tells a person nothing. */
+export function withoutGood(detail: Record<string, unknown>): Record<string, unknown> {
+  const { good: _good, ...rest } = detail
+  return rest
+}
+
+/** As with damage, only of what the agent was told to read. Damage comes after: what is called both is damaged. */
+async function recordGood(tx: Db, backupId: string, good: VerifyDetail['good'], found: { by: string; at: Date }): Promise<void> {
+  if (good.length === 0) return
+  const refs = [await getBackup(tx, backupId), ...(await closure(tx, backupId))]
+  for (const { backup_id: id, objects } of good) {
+    const ref = refs.find((candidate) => candidate.id === id)
+    if (ref) await rememberVerified(tx, ref, Buffer.from(objects, 'base64'), found)
+  }
 }
 
 const errorKeys = (errors: ReadonlyArray<{ object?: string | undefined }>): string[] => errors.map(({ object }) => object ?? '')

@@ -60,7 +60,14 @@ async function withinTime<T>(cp: ControlPlane, work: (signal: AbortSignal) => Pr
 export async function startVerify(cp: ControlPlane, by: Caller, id: string, request: StartVerify): Promise<JobView> {
   const backup = await getBackup(cp.catalog.db, id)
   const agentId = request.on === undefined ? await judge(cp, backup) : await agentNamed(cp, request.on)
-  return queue(cp, by, { kind: 'verify', backup_id: id }, { agentId, sourceId: null })
+  const spec = {
+    kind: 'verify',
+    backup_id: id,
+    older_than_seconds: request.older_than_seconds,
+    share_permille: Math.round(request.share_percent * 10),
+    plan_only: request.dry_run,
+  } as const
+  return queue(cp, by, spec, { agentId, sourceId: null })
 }
 
 /** Into a throw-away place beside a source of the same engine: the one named, else the backup's own. */

@@ -11,6 +11,7 @@ import type { ObjectError, ReaderOptions } from './repository.ts'
 import { collect, dumpLike, entries, file, pieces, seededBytes } from './testing/content.ts'
 import { TestFleet } from './testing/fleet.ts'
 import { verifyStored } from './verify.ts'
+import type { VerifyBudget } from './verify-budget.ts'
 import { openWholePack } from './whole-pack.ts'
 
 const chunking = { kind: 'content-defined', averageBytes: 4096 } as const
@@ -156,6 +157,37 @@ describe('damage is found and named', () => {
     expect(await withObject(key, other, () => verify(next))).toContainEqual(
       expect.objectContaining({ code: 'object_damaged', key }),
     )
+  })
+
+  test('a verification with a budget reads whole the packs that it chose alone, and says which of them were good', async () => {
+    // the other one holds the contents' pages, and is so small here that it is fetched with them
+    const readWhole = () => {
+      const size = fleet.objects.objects.get(packOf(full))?.length
+      return fleet.objects.gets.some((get) => get.key === packOf(full) && get.length === size)
+    }
+    const look = (more: Partial<VerifyBudget>) => {
+      fleet.objects.gets = []
+      const budget = { olderThanSeconds: 0, share: 1, planOnly: false, verifiedSecondsAgo: () => undefined, ...more }
+      const errors: ObjectError[] = []
+      return verifyStored(readable, (error) => errors.push(error), budget).then((found) => ({ ...found, errors }))
+    }
+    const plan = await look({ planOnly: true })
+    expect(plan).toMatchObject({ errors: [], packs: { needed: 2, chosen: 2 }, good: new Map() })
+    expect(readWhole()).toBe(false)
+    expect((await look({})).bytes).toBe(plan.bytes)
+    const recent = (id: string) => (id === next.facts.id ? 5 : undefined)
+    const due = await look({ olderThanSeconds: 10, verifiedSecondsAgo: recent })
+    expect(readWhole()).toBe(true)
+    expect(due.packs).toMatchObject({ chosen: 1, chosen_bytes: fleet.objects.objects.get(packOf(full))?.length })
+    const number = full.facts.objects.findIndex(({ name }) => name.startsWith('packs/'))
+    expect(due.good).toEqual(new Map([[full.facts.id, [number]]]))
+    const key = packOf(full)
+    const broken = flipped(fleet.objects.objects.get(key) as Buffer, 100)
+    const damaged = await withObject(key, broken, () => look({ olderThanSeconds: 10, verifiedSecondsAgo: recent }))
+    expect(damaged).toMatchObject({ errors: [{ code: 'object_damaged', key }], good: new Map() })
+    expect(await withObject(key, broken, () => look({ olderThanSeconds: 10, verifiedSecondsAgo: () => 5 }))).toMatchObject({
+      errors: [],
+    })
   })
 
   test('validate finds missing and short objects without reading bodies', async () => {

@@ -9,15 +9,35 @@ import { type OpenedParts, openParts } from './opened.ts'
 import { PackOpener } from './pack.ts'
 import type { ObjectError, ReaderOptions } from './repository.ts'
 import type { Run } from './runs.ts'
+import { choosePacks, isWhole, type PackToVerify, totalSize, type VerifyBudget } from './verify-budget.ts'
 import { checkChunks, openWholePack } from './whole-pack.ts'
 
 type OnError = (error: ObjectError) => void
 
+export interface VerifiedStore {
+  /** Of the objects that were read, or that would be. */
+  readonly bytes: number
+  readonly objects: number
+  readonly packs: {
+    readonly needed: number
+    readonly needed_bytes: number
+    readonly chosen: number
+    readonly chosen_bytes: number
+  }
+  /** Packs that were read whole and are as they were stored: by backup, their numbers among the objects of its manifest. */
+  readonly good: ReadonlyMap<string, readonly number[]>
+}
+
 /**
  * Reads back every object that the backup needs, opens every block, hashes every chunk, and follows every run. Damage is reported with
  * the object's key, even where it keeps the backup from being opened at all; what hinders the reading itself (a target that is away) is thrown.
+ * With a budget the packs that it chooses are read, and runs are not compared with the directories of the others.
  */
-export async function verifyStored(options: ReaderOptions, onError: OnError): Promise<{ bytes: number; objects: number }> {
+export async function verifyStored(
+  options: ReaderOptions,
+  onError: OnError,
+  budget: VerifyBudget = WHOLE,
+): Promise<VerifiedStore> {
   const reported = new Set<string>()
   // damage of contents is met when they are opened and again when they are checked
   const once: OnError = (error) => {
@@ -27,22 +47,62 @@ export async function verifyStored(options: ReaderOptions, onError: OnError): Pr
   }
   const contentsKey = objectKey(options.manifest.facts, contentsName(options.manifest.facts.attempt))
   const reader = await caught(contentsKey, once, () => openParts(options))
-  const wanted = reader && (await caught(contentsKey, once, () => followRuns(reader, once).finally(() => reader.close())))
-  const totals = { bytes: 0, objects: 0 }
+  const wanted =
+    reader &&
+    (await caught(contentsKey, once, () =>
+      (isWhole(budget) ? followRuns(reader, once) : usedPacks(reader)).finally(() => reader.close()),
+    ))
+  const needed = neededObjects(options, wanted)
+  const packs = needed.filter(({ isPack }) => isPack)
+  const chosen = choosePacks(packs, budget)
+  const toRead = isWhole(budget) ? needed : [...needed.filter(({ isPack }) => !isPack), ...chosen]
+  const read: Needed[] = []
+  for (const one of budget.planOnly ? [] : toRead) {
+    const bytes = await caught(one.key, once, () => checkObject(options, one.origin, one.object))
+    if (bytes !== undefined) read.push(one)
+  }
+  const good = Map.groupBy(
+    read.filter(({ isPack, key }) => isPack && !reported.has(key)),
+    ({ backupId }) => backupId,
+  )
+  return {
+    bytes: totalSize(budget.planOnly ? toRead : read),
+    objects: toRead.length,
+    packs: {
+      needed: packs.length,
+      needed_bytes: totalSize(packs),
+      chosen: chosen.length,
+      chosen_bytes: totalSize(chosen),
+    },
+    good: new Map([...good].map(([id, ones]) => [id, ones.map(({ number }) => number)])),
+  }
+}
+
+const WHOLE: VerifyBudget = { olderThanSeconds: 0, share: 1, planOnly: false, verifiedSecondsAgo: () => undefined }
+
+interface Needed extends PackToVerify {
+  readonly key: string
+  readonly isPack: boolean
+  /** Among the objects of its manifest. */
+  readonly number: number
+  readonly object: ObjectFact
+  readonly origin: Origin
+}
+
+/** Everything of its own; of what it leans on the keys and the packs that it uses, or all where it cannot be told. */
+function neededObjects(options: ReaderOptions, wanted: ReadonlySet<string> | undefined): Needed[] {
   const leaned = options.manifest.facts.leans_on.flatMap(({ id }) => options.leansOn.get(id)?.facts ?? [])
-  for (const facts of [options.manifest.facts, ...leaned]) {
+  return [options.manifest.facts, ...leaned].flatMap((facts) => {
     const own = facts === options.manifest.facts
     const origin = originOf(facts, (attempt) => options.keys(facts.id, attempt)?.reveal())
-    for (const object of facts.objects) {
-      const isPack = PACK_NAME.test(object.name)
-      const needed = own || (isPack ? !wanted || wanted.has(objectKey(facts, object.name)) : object.name.startsWith('keys/'))
-      if (!needed) continue
-      const bytes = await caught(objectKey(facts, object.name), once, () => checkObject(options, origin, object))
-      totals.objects++
-      totals.bytes += bytes ?? 0
-    }
-  }
-  return totals
+    return facts.objects.flatMap((object, number): Needed[] => {
+      const { name, size } = object
+      const isPack = PACK_NAME.test(name)
+      const key = objectKey(facts, name)
+      const needed = own || (isPack ? !wanted || wanted.has(key) : name.startsWith('keys/'))
+      return needed ? [{ backupId: facts.id, name, size, key, isPack, number, object, origin }] : []
+    })
+  })
 }
 
 /**
@@ -83,6 +143,24 @@ async function checkObject(options: ReaderOptions, origin: Origin, object: Objec
   return bytes.length
 }
 
+/** Keys of the packs that the contents name, none of which is opened for it but those with the contents' own pages. */
+async function usedPacks({ contents, origins }: OpenedParts): Promise<Set<string>> {
+  const used = new Set<string>()
+  for await (const row of contents.rows()) {
+    for await (const record of contents.body(row).records()) {
+      if (record.kind === 'run') used.add(packKey(contents, origins, record.run))
+    }
+  }
+  return used
+}
+
+function packKey(contents: OpenedParts['contents'], origins: readonly Origin[], { origin, pack }: Run): string {
+  const of = origins[origin]
+  const name = of?.packs[pack]?.name
+  if (!of || !name) throw contents.fail('a run names a pack that no manifest names')
+  return objectKey(of.ref, name)
+}
+
 /**
  * Every run must lie within its pack, and lengths and digests must be what the contents say. Returns the keys of the packs that are used.
  * A pack that does not open is reported, and what would depend on its directory is left out.
@@ -102,10 +180,7 @@ async function followRuns({ contents, blocks, origins }: OpenedParts, report: On
         expected.bytes += record.entry.type === 'file' && !record.entry.hardLinkTo ? record.entry.size : 0
       else {
         const { origin, pack } = record.run
-        const of = origins[origin]
-        const name = of?.packs[pack]?.name
-        if (!of || !name) throw contents.fail('a run names a pack that no manifest names')
-        const key = objectKey(of.ref, name)
+        const key = packKey(contents, origins, record.run)
         used.add(key)
         const open = bad.has(key) ? undefined : await caught(key, report, () => blocks.pack(origin, pack))
         if (open) bytes += runLength(open, record.run, row.kind === 'stream' ? digest : undefined)

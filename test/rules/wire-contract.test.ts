@@ -57,6 +57,8 @@ describe('commands are typed and closed', () => {
       'RestoreWork.targetTenant',
       'RestoreWork.viaSource',
       'TestRestoreWork.viaSource',
+      'VerifiedPack.name',
+      'VerifiedPacks.backupId',
     ])
   })
 
@@ -110,6 +112,8 @@ describe('deadlines', () => {
       'Certificate.renewAfterSeconds',
       'JobCommand.deadlineSeconds',
       'SignedRequest.validSeconds',
+      'VerifiedPack.secondsAgo',
+      'VerifyWork.olderThanSeconds',
     ])
   })
 })

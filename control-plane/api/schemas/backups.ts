@@ -112,8 +112,19 @@ export const startRestoreBody = z
   .meta({ id: 'StartRestore' })
 export type StartRestore = z.infer<typeof startRestoreBody>
 
-/** Which host does it; left out: one that may and is connected. */
-export const startVerifyBody = z.strictObject({ on: name.optional() }).meta({ id: 'StartVerify' })
+export const startVerifyBody = z
+  .strictObject({
+    on: name.optional().describe('the host that does it; left out: one that may and is connected'),
+    older_than_seconds: z
+      .int()
+      .min(0)
+      .max(100 * 366 * 86_400)
+      .default(0)
+      .describe('only packs that were not verified for so long; 0: all'),
+    share_percent: z.number().min(0.1).max(100).default(100).describe('of the bytes of packs, the least recently verified first'),
+    dry_run: z.boolean().default(false).describe('only say what would be read'),
+  })
+  .meta({ id: 'StartVerify' })
 export type StartVerify = z.infer<typeof startVerifyBody>
 export const startTestRestoreBody = z
   .strictObject({ via: sourceName.optional().describe('source beside which the throw-away place is made') })

@@ -62,6 +62,8 @@ CREATE TABLE "objects" (
 	"address_expires_at" timestamp with time zone NOT NULL,
 	"confirmed_at" timestamp with time zone,
 	"damaged_at" timestamp with time zone,
+	"verified_at" timestamp with time zone,
+	"verified_by" text,
 	CONSTRAINT "objects_backup_id_name_pk" PRIMARY KEY("backup_id","name")
 );
 --> statement-breakpoint

@@ -94,6 +94,9 @@ export const objects = pgTable(
     addressExpiresAt: instant('address_expires_at').notNull(),
     confirmedAt: instant('confirmed_at'),
     damagedAt: instant('damaged_at'),
+    /** When it was last read whole by a verification and was as it was stored, and by which agent. */
+    verifiedAt: instant('verified_at'),
+    verifiedBy: text('verified_by'),
   },
   (t) => [primaryKey({ columns: [t.backupId, t.name] })],
 )

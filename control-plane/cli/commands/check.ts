@@ -1,5 +1,7 @@
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
+import { isHoldfastError } from '../../../shared/errors.ts'
 import { EXIT, type ExitStatus } from '../../../shared/exit-status.ts'
+import { parseDuration } from '../../../shared/units.ts'
 import type { ValidationView } from '../../api/schemas/backups.ts'
 import type { JobView } from '../../api/schemas/jobs.ts'
 import type { SystemTestView } from '../../api/schemas/system.ts'
@@ -21,8 +23,15 @@ export function checkCommands(parent: Command, run: Run): void {
     .summary('check that a backup is complete: presence, checksums, signature, samples')
     .argument('<backup>', ID_HELP)
     .action(run(validate))
-  waiting(remote(parent.command('verify')).summary('read every byte of a backup back and compare').argument('<backup>', ID_HELP))
+  waiting(
+    remote(parent.command('verify'))
+      .summary('read a backup back and compare: every byte, or within a budget')
+      .argument('<backup>', ID_HELP),
+  )
     .option('--on <host>', 'the host that does it')
+    .option('--older-than <duration>', 'only packs that were not verified for so long, such as 30d', duration)
+    .option('--share <percent>', 'only so much of the bytes of packs, the least recently verified first, such as 10%', share)
+    .option('--plan', 'only show how much would be read')
     .action(run(verify))
   waiting(
     remote(parent.command('test-restore'))
@@ -50,9 +59,36 @@ async function validate(cli: Cli, id: string): Promise<ExitStatus> {
   return answer.valid ? EXIT.done : EXIT.failed
 }
 
-async function verify(cli: Cli, id: string, options: WaitOptions & { on?: string }): Promise<ExitStatus> {
+interface VerifyOptions extends WaitOptions {
+  readonly on?: string
+  readonly olderThan?: number
+  readonly share?: number
+  readonly plan?: boolean
+}
+
+function duration(text: string): number {
+  try {
+    return parseDuration(text)
+  } catch (error) {
+    if (!isHoldfastError(error)) throw error
+    throw new InvalidArgumentError(`${error.message}. ${error.hint ?? ''}`)
+  }
+}
+
+function share(text: string): number {
+  const percent = Number(/^(\d{1,3}(?:\.\d)?)%?$/.exec(text)?.[1])
+  if (percent >= 0.1 && percent <= 100) return percent
+  throw new InvalidArgumentError('It has to be from 0.1% to 100%, with one digit after the point at most.')
+}
+
+async function verify(cli: Cli, id: string, options: VerifyOptions): Promise<ExitStatus> {
   const backup = await resolveBackup(cli.client, id)
-  const body = options.on === undefined ? {} : { on: options.on }
+  const body = {
+    ...(options.on === undefined ? {} : { on: options.on }),
+    ...(options.olderThan === undefined ? {} : { older_than_seconds: options.olderThan }),
+    ...(options.share === undefined ? {} : { share_percent: options.share }),
+    ...(options.plan ? { dry_run: true } : {}),
+  }
   return await conclude(cli, await cli.client.send<JobView>('POST', `/api/v1/backups/${backup.id}/verify`, body), options)
 }
 

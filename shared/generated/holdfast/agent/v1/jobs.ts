@@ -315,9 +315,30 @@ export interface RestoreWork_OriginLabelsEntry {
   value: string;
 }
 
+/** Every byte, unless a budget is given: then contents, keys and manifests, and of the packs those that are due, the least recently verified first. */
 export interface VerifyWork {
   backup: BackupRef | undefined;
   leanedOn: BackupRef[];
+  /** Packs verified in less than this are not due. 0: all are. */
+  olderThanSeconds: number;
+  /** At most this part of the packs' bytes, in thousandths, but always one pack. 0: all that are due. */
+  sharePermille: number;
+  /** Only say what would be read. */
+  planOnly: boolean;
+  /** Packs that were verified before. What is not named here is due. */
+  verified: VerifiedPacks[];
+}
+
+export interface VerifiedPacks {
+  /** The backup whose packs they are. */
+  backupId: string;
+  packs: VerifiedPack[];
+}
+
+export interface VerifiedPack {
+  /** Name of the object within its backup. */
+  name: string;
+  secondsAgo: number;
 }
 
 export interface TestRestoreWork {
@@ -1586,7 +1607,7 @@ export const RestoreWork_OriginLabelsEntry: MessageFns<RestoreWork_OriginLabelsE
 };
 
 function createBaseVerifyWork(): VerifyWork {
-  return { backup: undefined, leanedOn: [] };
+  return { backup: undefined, leanedOn: [], olderThanSeconds: 0, sharePermille: 0, planOnly: false, verified: [] };
 }
 
 export const VerifyWork: MessageFns<VerifyWork> = {
@@ -1596,6 +1617,18 @@ export const VerifyWork: MessageFns<VerifyWork> = {
     }
     for (const v of message.leanedOn) {
       BackupRef.encode(v!, writer.uint32(18).fork()).join();
+    }
+    if (message.olderThanSeconds !== 0) {
+      writer.uint32(24).uint32(message.olderThanSeconds);
+    }
+    if (message.sharePermille !== 0) {
+      writer.uint32(32).uint32(message.sharePermille);
+    }
+    if (message.planOnly !== false) {
+      writer.uint32(40).bool(message.planOnly);
+    }
+    for (const v of message.verified) {
+      VerifiedPacks.encode(v!, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -1629,6 +1662,38 @@ export const VerifyWork: MessageFns<VerifyWork> = {
             message.leanedOn.push(BackupRef.decode(reader, reader.uint32()));
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.olderThanSeconds = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.sharePermille = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.planOnly = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.verified.push(VerifiedPacks.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1649,6 +1714,24 @@ export const VerifyWork: MessageFns<VerifyWork> = {
         : globalThis.Array.isArray(object?.leaned_on)
         ? object.leaned_on.map((e: any) => BackupRef.fromJSON(e))
         : [],
+      olderThanSeconds: isSet(object.olderThanSeconds)
+        ? globalThis.Number(object.olderThanSeconds)
+        : isSet(object.older_than_seconds)
+        ? globalThis.Number(object.older_than_seconds)
+        : 0,
+      sharePermille: isSet(object.sharePermille)
+        ? globalThis.Number(object.sharePermille)
+        : isSet(object.share_permille)
+        ? globalThis.Number(object.share_permille)
+        : 0,
+      planOnly: isSet(object.planOnly)
+        ? globalThis.Boolean(object.planOnly)
+        : isSet(object.plan_only)
+        ? globalThis.Boolean(object.plan_only)
+        : false,
+      verified: globalThis.Array.isArray(object?.verified)
+        ? object.verified.map((e: any) => VerifiedPacks.fromJSON(e))
+        : [],
     };
   },
 
@@ -1659,6 +1742,18 @@ export const VerifyWork: MessageFns<VerifyWork> = {
     }
     if (message.leanedOn?.length) {
       obj.leanedOn = message.leanedOn.map((e) => BackupRef.toJSON(e));
+    }
+    if (message.olderThanSeconds !== 0) {
+      obj.olderThanSeconds = Math.round(message.olderThanSeconds);
+    }
+    if (message.sharePermille !== 0) {
+      obj.sharePermille = Math.round(message.sharePermille);
+    }
+    if (message.planOnly !== false) {
+      obj.planOnly = message.planOnly;
+    }
+    if (message.verified?.length) {
+      obj.verified = message.verified.map((e) => VerifiedPacks.toJSON(e));
     }
     return obj;
   },
@@ -1672,6 +1767,188 @@ export const VerifyWork: MessageFns<VerifyWork> = {
       ? BackupRef.fromPartial(object.backup)
       : undefined;
     message.leanedOn = object.leanedOn?.map((e) => BackupRef.fromPartial(e)) || [];
+    message.olderThanSeconds = object.olderThanSeconds ?? 0;
+    message.sharePermille = object.sharePermille ?? 0;
+    message.planOnly = object.planOnly ?? false;
+    message.verified = object.verified?.map((e) => VerifiedPacks.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseVerifiedPacks(): VerifiedPacks {
+  return { backupId: "", packs: [] };
+}
+
+export const VerifiedPacks: MessageFns<VerifiedPacks> = {
+  encode(message: VerifiedPacks, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.backupId !== "") {
+      writer.uint32(10).string(message.backupId);
+    }
+    for (const v of message.packs) {
+      VerifiedPack.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): VerifiedPacks {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseVerifiedPacks();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.backupId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.packs.push(VerifiedPack.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): VerifiedPacks {
+    return {
+      backupId: isSet(object.backupId)
+        ? globalThis.String(object.backupId)
+        : isSet(object.backup_id)
+        ? globalThis.String(object.backup_id)
+        : "",
+      packs: globalThis.Array.isArray(object?.packs) ? object.packs.map((e: any) => VerifiedPack.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: VerifiedPacks): unknown {
+    const obj: any = {};
+    if (message.backupId !== "") {
+      obj.backupId = message.backupId;
+    }
+    if (message.packs?.length) {
+      obj.packs = message.packs.map((e) => VerifiedPack.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<VerifiedPacks>, I>>(base?: I): VerifiedPacks {
+    return VerifiedPacks.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<VerifiedPacks>, I>>(object: I): VerifiedPacks {
+    const message = createBaseVerifiedPacks();
+    message.backupId = object.backupId ?? "";
+    message.packs = object.packs?.map((e) => VerifiedPack.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseVerifiedPack(): VerifiedPack {
+  return { name: "", secondsAgo: 0 };
+}
+
+export const VerifiedPack: MessageFns<VerifiedPack> = {
+  encode(message: VerifiedPack, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.secondsAgo !== 0) {
+      writer.uint32(16).uint32(message.secondsAgo);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): VerifiedPack {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseVerifiedPack();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.secondsAgo = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): VerifiedPack {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      secondsAgo: isSet(object.secondsAgo)
+        ? globalThis.Number(object.secondsAgo)
+        : isSet(object.seconds_ago)
+        ? globalThis.Number(object.seconds_ago)
+        : 0,
+    };
+  },
+
+  toJSON(message: VerifiedPack): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.secondsAgo !== 0) {
+      obj.secondsAgo = Math.round(message.secondsAgo);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<VerifiedPack>, I>>(base?: I): VerifiedPack {
+    return VerifiedPack.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<VerifiedPack>, I>>(object: I): VerifiedPack {
+    const message = createBaseVerifiedPack();
+    message.name = object.name ?? "";
+    message.secondsAgo = object.secondsAgo ?? 0;
     return message;
   },
 };
