@@ -64,7 +64,7 @@ describe.each(await catalogsUnderTest())('a round of work, $kind', ({ open }) =>
     const { db } = under.catalog
     const host = await fixture.newHost()
     const sent: ToAgent[] = []
-    const send = async (message: ToAgent) => void sent.push(message)
+    const send = async (message: ToAgent) => void (message.$case === 'jobCommand' && sent.push(message))
     const session = { agentId: host.agentId, epoch: host.epoch, send } as unknown as Session
     const loop = await resting([session], () => undefined, host.instanceId)
     const { id } = await createJob(db, fixture.backupJob(host), clock.now())
