@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { loadAgentConfig } from '../../agent/config/agent-config.ts'
-import { readIdentity } from '../../agent/link/identity.ts'
+import { type AgentIdentity, readIdentity, storeIdentity } from '../../agent/link/identity.ts'
 import type { RunningServer } from '../../control-plane/server/start-server.ts'
 import { addCommand } from '../../shared/add-command.ts'
 import { systemClock } from '../../shared/clock.ts'
@@ -42,7 +42,7 @@ export async function joinAgent(options: JoinOptions): Promise<Joined> {
     })
     const args = ['configure', '--server', invitation.server, '--token-file', '-', '--pin', invitation.pin]
     await agent.command(args, invitation.token)
-  }
+  } else await follow(folder, before, server.ports)
   const configured = (await loadAgentConfig({ config: folder, state: folder })).sources
   if (!configured.notes) await agent.command(['source', 'add', 'notes', '--engine', 'sqlite', '--path', sample.notes])
   if (!configured.config) await agent.command(['source', 'add', 'config', '--engine', 'files', '--path', sample.config])
@@ -51,6 +51,13 @@ export async function joinAgent(options: JoinOptions): Promise<Joined> {
   const name = identity?.name ?? options.hostName
   await Promise.race([connected(options, name), agent.failed()])
   return { name, renewsInHours: renewsInHours(identity?.chainPem) }
+}
+
+/** The control plane may have been started on other ports than those that the agent enrolled at. */
+async function follow(folder: string, identity: AgentIdentity, { agents, enrolment }: RunningServer['ports']): Promise<void> {
+  const [agentsAddress, enrolmentAddress] = [`127.0.0.1:${agents}`, `127.0.0.1:${enrolment}`]
+  if (identity.agentsAddress === agentsAddress && identity.enrolmentAddress === enrolmentAddress) return
+  await storeIdentity(folder, { ...identity, agentsAddress, enrolmentAddress })
 }
 
 async function connected({ server, stop }: JoinOptions, name: string): Promise<void> {

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { mkdir, readFile, rm } from 'node:fs/promises'
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import pino from 'pino'
 import { recoveryFile } from '../../control-plane/fleet/recovery-identity.ts'
@@ -49,7 +49,9 @@ export async function quickstart(options: QuickstartOptions): Promise<boolean> {
 
 async function makeHome(home: string): Promise<void> {
   try {
-    await mkdir(home, { recursive: true, mode: 0o700 })
+    const made = await mkdir(home, { recursive: true, mode: 0o700 })
+    // it holds keys: a `git add .` of a folder around it must not take them along
+    if (made !== undefined) await writeFile(path.join(home, '.gitignore'), '*\n')
   } catch (cause) {
     const why = (cause as NodeJS.ErrnoException).code === 'EEXIST' ? 'is no folder' : 'cannot be made'
     throw new HoldfastError('invalid_argument', `${home} ${why}`, {

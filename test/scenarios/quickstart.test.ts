@@ -74,6 +74,8 @@ describe.skipIf(clone === null)('the quickstart in a fresh clone', () => {
     for (const name of ['admin.key', 'recovery.key', 'agent.log', 'server.log']) {
       expect([name, (await stat(path.join(data, name))).mode & 0o077]).toEqual([name, 0])
     }
+    // with --home it may be anywhere in a repository, and holds keys
+    expect(await readFile(path.join(data, '.gitignore'), 'utf8')).toBe('*\n')
     const { stdout } = await here().run('git', ['status', '--porcelain'])
     expect(stdout).toBe('')
   })
@@ -104,6 +106,16 @@ describe.skipIf(clone === null)('the quickstart in a fresh clone', () => {
     again.kill('SIGTERM')
     expect(await again.exited).toEqual({ status: 0, signal: null })
     await nothingLeft(again)
+  })
+
+  it('on other ports it finds its data and its agent too', async () => {
+    const [otherApi, otherAgents] = [await threeFreePorts(), await threeFreePorts()]
+    const moved = await here().start(['--port', `${otherApi}`, '--agent-port', `${otherAgents}`], isUp)
+    expect(moved.stdout()).toContain(`http://127.0.0.1:${otherApi}    agents: 127.0.0.1:${otherAgents}`)
+    expect(await list()).toHaveLength(3)
+    ctrlC(moved)
+    expect(await moved.exited).toEqual({ status: 0, signal: null })
+    expect(await here().processes(moved.pid)).toEqual([])
   })
 
   it.each([

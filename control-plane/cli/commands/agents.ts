@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
-import { type Command, InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import { HoldfastError } from '../../../shared/errors.ts'
 import { EXIT, type ExitStatus } from '../../../shared/exit-status.ts'
 import { parseDuration } from '../../../shared/units.ts'
@@ -27,7 +27,7 @@ export function agentCommands(parent: Command, run: Run): void {
     .summary('make a token with which a host can enrol, once')
     .argument('[name]', 'name of the host')
     .option('--from <file>', 'a file with one name a line, for many')
-    .option('--valid <duration>', 'how long, for example 15m or 24h', seconds, 900)
+    .addOption(new Option('--valid <duration>', 'how long, for example 15m or 24h').argParser(seconds).default(900, '15m'))
     .option('--replace', 'the agent that has the name now loses its identity')
     .action(run(invite))
   remote(agents.command('revoke'))
