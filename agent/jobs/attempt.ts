@@ -12,7 +12,7 @@ import { ownError } from './own-disk.ts'
 import { toPlain } from './plain.ts'
 import { failedResult, wireFinding, wireProgress, wireResult } from './wire.ts'
 
-export interface AttemptDeps extends Pick<CallDeps, 'objects' | 'signFacts' | 'offlineLimitMs' | 'limits'> {
+export interface AttemptDeps extends Pick<CallDeps, 'objects' | 'signFacts' | 'offlineLimitMs'> {
   readonly limits: JobLimits
   readonly journal: Journal
   readonly clock: Clock

@@ -30,3 +30,11 @@ test('what is good is told in one bit for each object', () => {
   expect([told?.backup_id, [...Buffer.from(told?.objects ?? '', 'base64')]]).toEqual(['x', [1, 2, 128]])
   expect(goodBits(new Map())).toEqual([])
 })
+
+test('an answer stays within one message however many large backups are leaned on', () => {
+  const good = new Map(Array.from({ length: 40 }, (_, n): [string, number[]] => [`backup-${n}`, [0, 199_999]]))
+  const told = goodBits(good)
+  expect(JSON.stringify(told).length).toBeLessThan(600_000)
+  expect(told.length).toBeGreaterThan(10)
+  expect(told.map(({ backup_id }) => backup_id)).toEqual([...good.keys()].slice(0, told.length))
+})

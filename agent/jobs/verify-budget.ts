@@ -19,11 +19,23 @@ export function budgetOf(work: VerifyWork): VerifyBudget {
   }
 }
 
-/** One bit for each object, so that what was read of a backup of terabytes can be told in a few kilobytes. */
+/** Characters of one answer: with the errors beside it well below what one message may hold (wire.ts). Those of a hundred backups of 500 GB. */
+const MOST = 512 * 1024
+
+/**
+ * One bit for each object, so that what was read of a backup of terabytes can be told in a few kilobytes. Backups beyond what one answer holds are left
+ * out: their packs count as never verified, and are read once more.
+ */
 export function goodBits(good: ReadonlyMap<string, readonly number[]>): VerifyDetail['good'] {
-  return [...good].map(([backupId, numbers]) => {
+  const told: VerifyDetail['good'] = []
+  let left = MOST
+  for (const [backup_id, numbers] of good) {
     const bits = Buffer.alloc(1 + (numbers.reduce((most, number) => Math.max(most, number), 0) >> 3))
     for (const number of numbers) bits.writeUInt8(bits.readUInt8(number >> 3) | (1 << (number & 7)), number >> 3)
-    return { backup_id: backupId, objects: bits.toString('base64') }
-  })
+    const one = { backup_id, objects: bits.toString('base64') }
+    left -= JSON.stringify(one).length + 1
+    if (left < 0) break
+    told.push(one)
+  }
+  return told
 }
