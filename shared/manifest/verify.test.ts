@@ -99,6 +99,14 @@ describe('a manifest', () => {
     expect(() => verifyManifest(resign(broken), { verifyingKey })).toThrow(/form no chain/)
   })
 
+  test('with its agent’s signature alone it is refused: nobody has taken it for a backup', () => {
+    const { fleet: _fleet, ...uncommitted } = make().manifest
+    for (const options of [{ verifyingKey }, {}])
+      expect(() => verifyManifest(canonicalBytes(uncommitted), options)).toThrow(
+        expect.objectContaining({ code: 'manifest_forged' }),
+      )
+  })
+
   test('in the place of another backup it is refused', () => {
     const place = { host: 'db1', source: 'app', id: facts.id }
     expect(verifyManifest(make().bytes, { verifyingKey }, 'm', place).origin).toBe('verified')

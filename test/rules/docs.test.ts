@@ -51,5 +51,7 @@ describe('the documentation', () => {
       if (!suite.includes(title) && !suite.includes(title.replaceAll("'", "\\'"))) missing.push(`${file}: ${title}`)
     }
     expect(missing).toEqual([])
+    const rows = text.split('\n').filter((line) => /^\| (?!rule \||-)/.test(line))
+    expect(rows.filter((row) => !/\]\(\.\.\/[^)]+\): /.test(row))).toEqual([])
   })
 })
