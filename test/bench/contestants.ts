@@ -4,6 +4,7 @@ import { JOB_FLAGS } from '../../agent/process/job-process.ts'
 import { runCommand } from '../harness/commands.ts'
 import { type GoProgram, goModule } from '../harness/go.ts'
 import { type Measured, measure } from './measure.ts'
+import { startTargetServer } from './target-line.ts'
 
 /** What is backed up: a folder (of one file, or of many), or a live database. */
 export interface Input {
@@ -60,12 +61,20 @@ export const holdfast: Contestant = {
   restore: (_input, folder, to) => drive('restore-driver.ts', { engine: 'files', config: { path: to } }, folder),
 }
 
-/** As the agent starts a job; an agent's cache of code is there from its first job on. */
+/**
+ * As the agent starts a job; an agent's cache of code is there from its first job on. The server of the local target is part of the control plane, which
+ * runs before any job: it is started before, and what it does meanwhile counts.
+ */
 async function drive(driver: string, what: { engine: string; config: unknown }, folder: string): Promise<Measured> {
-  const task = `${folder}.json`
-  await writeFile(task, JSON.stringify({ ...what, store: folder, opened: `${folder}.opened` }))
-  const env = { NODE_COMPILE_CACHE: path.join(path.dirname(folder), 'code') }
-  return measure(process.execPath, [...JOB_FLAGS, path.join(import.meta.dirname, driver), task], env)
+  const server = await startTargetServer(folder)
+  try {
+    const task = `${folder}.json`
+    await writeFile(task, JSON.stringify({ ...what, store: folder, served: server.served, opened: `${folder}.opened` }))
+    const env = { NODE_COMPILE_CACHE: path.join(path.dirname(folder), 'code') }
+    return await measure(process.execPath, [...JOB_FLAGS, path.join(import.meta.dirname, driver), task], env, server.pid)
+  } finally {
+    await server.stop()
+  }
 }
 
 /** `program`: its path. Two versions of it can take part. */

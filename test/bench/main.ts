@@ -8,7 +8,7 @@ import { throwAwayFolder } from '../harness/folders.ts'
 import { type PostgresServer, startPostgres } from '../harness/postgres.ts'
 import { type Contestant, contestants, type Database, holdfast, type Input } from './contestants.ts'
 import { fillTable, writeDump, writeSmallFiles } from './corpora.ts'
-import { type Measured, storedBytes } from './measure.ts'
+import { type Measured, storedBytes, type Usage } from './measure.ts'
 
 // npm run bench: this project beside restic, kopia and borg, each input in one interleaved run: a dump file, many small files, a live database, and
 // the dump file restored and compared byte by byte.
@@ -137,26 +137,48 @@ async function inTurns(
   console.log(`\n${title}`)
   console.log(row('', ['MB/s', 'holdfast is', 'CPU s/GB', 'peak MB', 'stored MB', 'ratio']))
   const own = results.get(holdfast) ?? []
-  for (const [{ name }, all] of results) console.log(row(name, columns(all, own, size)))
+  for (const [contestant, all] of results) {
+    console.log(row(contestant.name, columns(all, own, size)))
+    if (contestant === holdfast)
+      console.log(
+        row('  without the server', [
+          '',
+          '',
+          ...usage(
+            all.map(({ alone }) => alone),
+            size,
+          ),
+        ]),
+      )
+  }
 }
 
 function columns(all: readonly Result[], own: readonly Result[], size: number): string[] {
-  const of = (figure: (result: Result, round: number) => number, digits: number) => {
-    const sorted = all.map(figure).sort((a, b) => a - b)
-    const [least, middle, most] = [sorted[0] ?? 0, sorted[Math.floor(sorted.length / 2)] ?? 0, sorted.at(-1) ?? 0]
-    const range = sorted.length > 1 ? ` (${least.toFixed(digits)}-${most.toFixed(digits)})` : ''
-    return `${middle.toFixed(digits)}${range}`
-  }
   const stored = all[0]?.stored ?? 0
+  const speeds = all.map(({ seconds }) => size / 1e6 / seconds)
+  // of the same round: what slows the machine down then slows both
+  const ratios = all.map(({ seconds }, round) => seconds / (own[round]?.seconds ?? Number.NaN))
   return [
-    of((result) => size / 1e6 / result.seconds, 0),
-    // of the same round: what slows the machine down then slows both
-    `${of((result, round) => result.seconds / (own[round]?.seconds ?? Number.NaN), 2)}x`,
-    of((result) => result.cpuSeconds / (size / 1e9), 1),
-    of((result) => result.peakBytes / 1e6, 0),
+    medianOf(speeds, 0),
+    `${medianOf(ratios, 2)}x`,
+    ...usage(all, size),
     megabytes(stored),
     `${(size / stored).toFixed(2)}x`,
   ]
+}
+
+function usage(all: readonly Usage[], size: number): string[] {
+  const times = all.map(({ cpuSeconds }) => cpuSeconds / (size / 1e9))
+  const peaks = all.map(({ peakBytes }) => peakBytes / 1e6)
+  return [medianOf(times, 1), medianOf(peaks, 0)]
+}
+
+/** With the least and the most. */
+function medianOf(figures: readonly number[], digits: number): string {
+  const sorted = figures.toSorted((a, b) => a - b)
+  const [least, middle, most] = [sorted[0] ?? 0, sorted[Math.floor(sorted.length / 2)] ?? 0, sorted.at(-1) ?? 0]
+  const range = sorted.length > 1 ? ` (${least.toFixed(digits)}-${most.toFixed(digits)})` : ''
+  return `${middle.toFixed(digits)}${range}`
 }
 
 function row(name: string, cells: readonly string[]): string {

@@ -2,12 +2,18 @@ import { spawn } from 'node:child_process'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import path from 'node:path'
 
-export interface Measured {
-  readonly seconds: number
-  /** User and system time of the whole process tree. */
+export interface Usage {
+  /** User and system time of all processes. */
   readonly cpuSeconds: number
-  /** The largest sum of the tree's memory at one moment. A page that several processes share (PSS) counts once. */
+  /** The largest sum of their memory at one moment. A page that several processes share (PSS) counts once. */
   readonly peakBytes: number
+}
+
+/** Of the command's process tree and of the server beside it. */
+export interface Measured extends Usage {
+  readonly seconds: number
+  /** The process tree without the server; the same where there is none. */
+  readonly alone: Usage
   readonly stdout: string
 }
 
@@ -15,12 +21,17 @@ const EVERY_MS = 40
 /** Linux counts processor time in hundredths of a second wherever Node runs. */
 const TICKS = 100
 
-/** Runs a command and looks at its process tree every 40 ms. Linux only. Throws unless it exits 0. */
+/**
+ * Runs a command and looks at its process tree every 40 ms. `beside`: a server that runs already; what it does meanwhile counts, what it did before does
+ * not. Linux only. Throws unless the command exits 0.
+ */
 export async function measure(
   command: string,
   args: readonly string[],
   env: Readonly<Record<string, string>>,
+  beside?: number,
 ): Promise<Measured> {
+  const before = await lookAt(beside)
   const begin = performance.now()
   const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
   let stdout = ''
@@ -31,14 +42,15 @@ export async function measure(
   child.stderr.on('data', (piece: Buffer) => {
     stderr = (stderr + piece).slice(-4096)
   })
-  let peakBytes = 0
-  let cpuSeconds = 0
+  const whole = { cpuSeconds: 0, peakBytes: 0 }
+  const alone = { cpuSeconds: 0, peakBytes: 0 }
   let looking: Promise<void> = Promise.resolve()
   const timer = setInterval(() => {
     looking = looking.then(async () => {
-      const tree = await lookAt(child.pid ?? 0)
-      peakBytes = Math.max(peakBytes, tree.bytes)
-      cpuSeconds = Math.max(cpuSeconds, tree.cpuSeconds)
+      const [tree, server] = [await lookAt(child.pid), await lookAt(beside)]
+      alone.peakBytes = Math.max(alone.peakBytes, tree.bytes)
+      alone.cpuSeconds = Math.max(alone.cpuSeconds, tree.cpuSeconds)
+      whole.peakBytes = Math.max(whole.peakBytes, tree.bytes + server.bytes)
     })
   }, EVERY_MS)
   const status = await new Promise<number | null>((resolve, reject) => {
@@ -49,11 +61,13 @@ export async function measure(
   clearInterval(timer)
   await looking
   if (status !== 0) throw new Error(`${command} ended with ${status}\n${stderr}`)
-  return { seconds, cpuSeconds, peakBytes, stdout }
+  whole.cpuSeconds = alone.cpuSeconds + (await lookAt(beside)).cpuSeconds - before.cpuSeconds
+  return { seconds, ...whole, alone, stdout }
 }
 
 /** A process with its descendants; what has ended by now counts in the time that its parent has waited for. */
-async function lookAt(pid: number): Promise<{ bytes: number; cpuSeconds: number }> {
+async function lookAt(pid: number | undefined): Promise<{ bytes: number; cpuSeconds: number }> {
+  if (pid === undefined) return { bytes: 0, cpuSeconds: 0 }
   const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
   if (text === '') return { bytes: 0, cpuSeconds: 0 }
   // fields 14 to 17 of proc(5), counted from behind the name, which may hold anything

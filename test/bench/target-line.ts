@@ -1,4 +1,4 @@
-import { type ChildProcess, fork } from 'node:child_process'
+import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import path from 'node:path'
 import { createTransfer, type Transfer } from '../../agent/transfer/transfer.ts'
@@ -10,13 +10,27 @@ import { Secret } from '../../shared/secret.ts'
 import { openLocal } from '../../shared/storage/local/target.ts'
 import type { Served } from './target-server.ts'
 
-/** The HTTPS server of a local target, in a process of its own. It ends with `disconnect`. */
-export const startTargetServer = (store: string): ChildProcess =>
-  fork(path.join(import.meta.dirname, 'target-server.ts'), [store])
+export interface TargetServer {
+  readonly pid: number | undefined
+  readonly served: Served
+  stop(): Promise<void>
+}
+
+/** The HTTPS server of a local target, in a process of its own and with the flags of a control plane; ready when this resolves. */
+export async function startTargetServer(store: string): Promise<TargetServer> {
+  const program = path.join(import.meta.dirname, 'target-server.ts')
+  const server = fork(program, [store], { execArgv: ['--disable-warning=ExperimentalWarning'] })
+  const [served] = (await once(server, 'message')) as [Served]
+  const stop = async () => {
+    const gone = once(server, 'exit')
+    server.disconnect()
+    await gone
+  }
+  return { pid: server.pid, served, stop }
+}
 
 /** The agent's transfer to that server, its addresses signed here in place of a control plane. */
-export async function transferTo(server: ChildProcess, store: string, backup: BackupPlaceRef): Promise<Transfer> {
-  const [served] = (await once(server, 'message')) as [Served]
+export async function transferTo(served: Served, store: string, backup: BackupPlaceRef): Promise<Transfer> {
   const signer = {
     baseUrl: `https://127.0.0.1:${served.port}`,
     key: new Secret(Buffer.from(served.key, 'hex')),
