@@ -76,7 +76,7 @@ async function lookAt(pid: number | undefined): Promise<{ bytes: number; cpuSeco
     .split(' ')
     .map(Number)
   const ticks = [11, 12, 13, 14].reduce((sum, field) => sum + (fields[field] ?? 0), 0)
-  const total = { bytes: await proportionalBytes(pid), cpuSeconds: ticks / TICKS }
+  const total = { bytes: (await memoryOf(pid)).pss, cpuSeconds: ticks / TICKS }
   for (const thread of await readdir(`/proc/${pid}/task`).catch(() => [])) {
     const children = await readFile(`/proc/${pid}/task/${thread}/children`, 'utf8').catch(() => '')
     for (const child of children.split(' ').filter(Boolean)) {
@@ -88,10 +88,11 @@ async function lookAt(pid: number | undefined): Promise<{ bytes: number; cpuSeco
   return total
 }
 
-/** Its share of the memory that it has (smaps_rollup in proc(5)). */
-async function proportionalBytes(pid: number): Promise<number> {
+/** What it has in memory, and its share of that where others have the same pages (smaps_rollup in proc(5)). */
+export async function memoryOf(pid: number): Promise<{ rss: number; pss: number }> {
   const text = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8').catch(() => '')
-  return Number(/^Pss:\s+(\d+) kB$/m.exec(text)?.[1] ?? 0) * 1024
+  const bytes = (what: string) => Number(new RegExp(`^${what}:\\s+(\\d+) kB$`, 'm').exec(text)?.[1] ?? 0) * 1024
+  return { rss: bytes('Rss'), pss: bytes('Pss') }
 }
 
 /** Bytes of all files in a folder. */

@@ -1,0 +1,78 @@
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import path from 'node:path'
+import { createTransfer, type Transfer } from '../../../agent/transfer/transfer.ts'
+import { systemClock } from '../../../shared/clock.ts'
+import type { SignedRequest } from '../../../shared/generated/holdfast/agent/v1/objects.ts'
+import { createLogger } from '../../../shared/log.ts'
+import { type BackupPlaceRef, objectKey } from '../../../shared/manifest/layout.ts'
+import { Secret } from '../../../shared/secret.ts'
+import { openLocal } from '../../../shared/storage/local/target.ts'
+import { openS3 } from '../../../shared/storage/s3/target.ts'
+import type { StorageTarget } from '../../../shared/storage/target.ts'
+import type { Place } from './made.ts'
+import type { Served } from './target-server.ts'
+
+export interface TargetServer {
+  readonly pid: number | undefined
+  readonly served: Served
+  stop(): Promise<void>
+}
+
+/**
+ * The HTTPS server of a local target, in a process of its own and with the flags of a control plane; ready when this resolves. One that `discards`
+ * takes every object, checks it, and keeps none.
+ */
+export async function startTargetServer(store: string, { discards = false } = {}): Promise<TargetServer> {
+  const program = path.join(import.meta.dirname, 'target-server.ts')
+  const args = discards ? [store, 'discard'] : [store]
+  const server = fork(program, args, { execArgv: ['--disable-warning=ExperimentalWarning'] })
+  const [served] = (await once(server, 'message')) as [Served]
+  const stop = async () => {
+    const gone = once(server, 'exit')
+    server.disconnect()
+    await gone
+  }
+  return { pid: server.pid, served, stop }
+}
+
+/** The agent's transfer to that place, its addresses signed here instead of by a control plane. */
+export async function transferTo(place: Place, backup: BackupPlaceRef): Promise<Transfer> {
+  const target = await openPlace(place)
+  const sent = ({
+    headers,
+    serverCertificateSha256 = Buffer.alloc(0),
+    ...address
+  }: Awaited<ReturnType<typeof target.signGet>>) => ({
+    ...address,
+    headers: { ...headers },
+    serverCertificateSha256,
+    alreadyStored: false,
+  })
+  const signPut = async ({ name, size, sha256 }: { name: string; size: number; sha256: Buffer }): Promise<SignedRequest> =>
+    sent(await target.signPut(objectKey(backup, name), { size, sha256 }))
+  return createTransfer({
+    signPuts: (wanted) => Promise.all(wanted.map(signPut)),
+    signGets: (keys) => Promise.all(keys.map(async (key): Promise<SignedRequest> => sent(await target.signGet(key)))),
+    clock: systemClock,
+    log: createLogger({ level: 'silent' }),
+  })
+}
+
+async function openPlace(place: Place): Promise<StorageTarget> {
+  const options = { name: 'primary', clock: systemClock }
+  if (place.kind === 's3') {
+    const { bucket, prefix, endpoint, region } = place
+    const { AWS_ACCESS_KEY_ID: accessKeyId = '', AWS_SECRET_ACCESS_KEY: secret = '' } = process.env
+    const credentials = { accessKeyId, secretAccessKey: new Secret(secret) }
+    return openS3({ kind: 's3', bucket, prefix, endpoint, region, force_path_style: true }, { ...options, credentials })
+  }
+  const { folder, served } = place
+  const signer = {
+    baseUrl: `https://127.0.0.1:${served.port}`,
+    key: new Secret(Buffer.from(served.key, 'hex')),
+    serverCertificateSha256: Buffer.from(served.certificateSha256, 'hex'),
+    clock: systemClock,
+  }
+  return openLocal(folder, { ...options, create: true, signer })
+}
