@@ -1,12 +1,22 @@
 import { createHash } from 'node:crypto'
-import type { ArtifactDigest, ArtifactMeta, Extent, StreamBytes, TreeDigest, TreeInput, TreeMeta } from '../artifacts.ts'
+import type {
+  ArtifactDigest,
+  ArtifactMeta,
+  Extent,
+  FileContent,
+  StreamBytes,
+  TreeDigest,
+  TreeInput,
+  TreeMeta,
+} from '../artifacts.ts'
 import { HoldfastError, isHoldfastError } from '../errors.ts'
 import { type BodyContext, type BodyPlace, BodyWriter } from './body-writer.ts'
 import { readBytes } from './byte-source.ts'
 import { BlockFiller, type ChunkStore } from './chunk-store.ts'
 import { createChunker } from './chunker.ts'
 import { printable, writeEntry } from './entries.ts'
-import { identityTag, sha256 } from './format.ts'
+import { sha256 } from './format.ts'
+import { IdentityTags } from './identity-tags.ts'
 import type { KnownSegment } from './known-blobs.ts'
 
 export interface ArtifactContext extends BodyContext {
@@ -74,8 +84,8 @@ export async function writeTree(
 }
 
 class TreeWriter {
-  readonly #meta: TreeMeta
   readonly #context: ArtifactContext
+  readonly #tags: IdentityTags
   readonly #body: BodyWriter
   readonly #filler: BlockFiller
   readonly #chunker
@@ -87,8 +97,8 @@ class TreeWriter {
   #unchanged = 0
 
   constructor(meta: TreeMeta, context: ArtifactContext) {
-    this.#meta = meta
     this.#context = context
+    this.#tags = new IdentityTags(context.identityKey, meta.name)
     this.#body = new BodyWriter(context)
     this.#filler = new BlockFiller(context.store, true)
     this.#chunker = createChunker(meta.chunking, context.gear, (chunk) => {
@@ -99,13 +109,13 @@ class TreeWriter {
 
   async add(entry: TreeInput): Promise<void> {
     if (entry.content && entry.type === 'file' && !entry.hardLinkTo) {
-      if (!this.#takeOver(entry, entry.content.identity) && !(await this.#read(entry, entry.content))) return
+      if (!this.#takeOver(entry, entry.content) && !(await this.#read(entry, entry.content))) return
     } else {
       if (entry.hardLinkTo && this.#vanished.has(entry.hardLinkTo.toString('latin1'))) throw vanishedLink(entry)
       this.#body.file(writeEntry(entry, entry.size, entry.mtimeNs), null, entry.size, [])
     }
     this.#entries++
-    await this.#context.pipeline.room()
+    if (this.#context.pipeline.isBusy) await this.#context.pipeline.room()
     this.#body.drain()
   }
 
@@ -117,10 +127,10 @@ class TreeWriter {
   }
 
   /** True when the base holds the same file, so that it was taken over without reading it. */
-  #takeOver(entry: TreeInput, identity: string): boolean {
+  #takeOver(entry: TreeInput, content: FileContent): boolean {
     const { known, resend, totals } = this.#context.store.options
     if (!known) return false
-    const tag = this.#tag(entry, identity)
+    const tag = this.#tags.of(entry.path, content.identity)
     const before = known.findFile(tag)
     if (!before || before.size !== entry.size || resend?.concerns(before)) return false
     this.#body.file(writeEntry(entry, entry.size, entry.mtimeNs), tag, entry.size, before.segments)
@@ -136,7 +146,7 @@ class TreeWriter {
   }
 
   /** False when the file has vanished. */
-  async #read(entry: TreeInput, content: NonNullable<TreeInput['content']>): Promise<boolean> {
+  async #read(entry: TreeInput, content: FileContent): Promise<boolean> {
     this.#segments = []
     let at = 0
     const extents = content.read()
@@ -161,7 +171,7 @@ class TreeWriter {
     this.#chunker.end()
     const size = Math.max(end.size, at)
     if (size > at) this.#segments.push({ hole: size - at })
-    const tag = end.identity === null ? null : this.#tag(entry, end.identity)
+    const tag = end.identity === null ? null : this.#tags.of(entry.path, end.identity)
     this.#body.file(writeEntry(entry, size, end.mtimeNs), tag, size, this.#segments)
     this.#bytes += size
     return true
@@ -175,7 +185,7 @@ class TreeWriter {
     }
     this.#chunker.push(extent.bytes)
     this.#context.store.options.totals.readBytes += extent.bytes.length
-    await this.#context.pipeline.room()
+    if (this.#context.pipeline.isBusy) await this.#context.pipeline.room()
     this.#body.drain()
     this.#context.signal.throwIfAborted()
     this.#context.onProgress()
@@ -187,10 +197,6 @@ class TreeWriter {
     if (last && !('hole' in last) && last.ref === ref && last.first + last.count === index) {
       this.#segments[this.#segments.length - 1] = { ...last, count: last.count + 1 }
     } else this.#segments.push({ ref, first: index, count: 1 })
-  }
-
-  #tag(entry: TreeInput, identity: string): Buffer {
-    return identityTag(this.#context.identityKey, this.#meta.name, entry.path, identity)
   }
 }
 

@@ -78,6 +78,11 @@ export class BlockPipeline {
     return ref
   }
 
+  /** Whether `room` has something to wait for, or to throw: asked after each of many small files, where a promise each would cost more. */
+  get isBusy(): boolean {
+    return this.#inFlight >= this.#most || this.#failure !== null
+  }
+
   /** Waits until another block may be submitted. */
   async room(): Promise<void> {
     while (this.#inFlight >= this.#most && !this.#failure) await this.#change()

@@ -84,7 +84,11 @@ export class BodyWriter {
   #pending: Pending[] = []
   #before: RunState = START
   /** Of the file that is being encoded, when it has a tag. */
-  #file: { tag: Buffer; size: number; segments: KnownSegment[]; row: ByteWriter; before: RunState } | null = null
+  #file: { tag: Buffer; size: number; segments: KnownSegment[]; before: RunState } | null = null
+  /** Its runs and holes for the index; then its whole record there, without its length and with it. Used again for each file. */
+  readonly #row = new ByteWriter(256)
+  readonly #rest = new ByteWriter(256)
+  readonly #sized = new ByteWriter(256)
 
   constructor(context: BodyContext) {
     this.#context = context
@@ -141,7 +145,9 @@ export class BodyWriter {
     this.#record.clear()
     this.#record.u8(RECORD.entry).sized(item.bytes)
     this.#emit(this.#record.view())
-    if (item.tag) this.#file = { tag: item.tag, size: item.size, segments: [], row: new ByteWriter(32), before: START }
+    if (!item.tag) return
+    this.#file = { tag: item.tag, size: item.size, segments: [], before: START }
+    this.#row.clear()
   }
 
   #encodeHole(length: number): void {
@@ -150,7 +156,7 @@ export class BodyWriter {
     this.#emit(this.#record.view())
     if (!this.#file) return
     this.#file.segments.push({ hole: length })
-    this.#file.row.bytes(this.#record.view())
+    this.#row.bytes(this.#record.view())
   }
 
   #encodeRun(ref: number, first: number, count: number): void {
@@ -162,7 +168,7 @@ export class BodyWriter {
     this.#emit(this.#record.view())
     if (!this.#file) return
     this.#file.segments.push({ ref, first, count })
-    this.#file.before = writeRun(this.#file.row, run, this.#file.before)
+    this.#file.before = writeRun(this.#row, run, this.#file.before)
   }
 
   #makeRoom(length: number): void {
@@ -179,10 +185,12 @@ export class BodyWriter {
     const file = this.#file
     this.#file = null
     if (!file) return
-    const rest = new ByteWriter(64).bytes(file.tag).varint(file.size).bytes(file.row.view())
+    this.#rest.clear()
+    const rest = this.#rest.bytes(file.tag).varint(file.size).bytes(this.#row.view())
     // a file of more pieces than fit into a page is read again next time instead; its chunks are known all the same
     if (rest.length > LIMITS.page - SMALL_RECORD) return
-    this.#context.treePages.add(new ByteWriter(rest.length + 8).sized(rest.view()).view())
+    this.#sized.clear()
+    this.#context.treePages.add(this.#sized.sized(rest.view()).view())
     this.#context.draft.addFile(file.tag, { size: file.size, segments: file.segments })
   }
 }

@@ -1,4 +1,4 @@
-import { createHmac, hash, hkdfSync } from 'node:crypto'
+import { hash, hkdfSync } from 'node:crypto'
 import { HoldfastError } from '../errors.ts'
 import type { BackupPlaceRef } from '../manifest/layout.ts'
 
@@ -64,19 +64,6 @@ export const packIndexKey = (indexKey: Buffer, salt: Buffer): Buffer => derive(i
 export const contentsKey = (dataKey: Buffer, salt: Buffer): Buffer => derive(dataKey, salt, 'holdfast/1 contents')
 export const gearTableBytes = (gearKey: Buffer): Buffer => derive(gearKey, NO_SALT, 'holdfast/1 gear', 1024)
 export const identityKeyOf = (gearKey: Buffer): Buffer => derive(gearKey, NO_SALT, 'holdfast/1 identity')
-
-/** Tag of a file's path and identity in a tree (FORMAT.md section 10): keyed, so that it confirms nothing to who lacks the key. */
-export function identityTag(identityKey: Buffer, tree: string, path: Buffer, identity: string): Buffer {
-  const name = Buffer.from(tree)
-  return createHmac('sha256', identityKey)
-    .update(varint(name.length))
-    .update(name)
-    .update(varint(path.length))
-    .update(path)
-    .update(identity)
-    .digest()
-    .subarray(0, 16)
-}
 
 export function varint(value: number): Buffer {
   const out: number[] = []

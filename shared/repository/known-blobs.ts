@@ -1,8 +1,9 @@
-import { closeSync, openSync, readSync, writeSync } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { ByteReader, ByteWriter } from './bytes.ts'
 import { LIMITS } from './format.ts'
 import { BLOB, BLOB_HEADER } from './known-layout.ts'
+import { FileAppender, FileWindow } from './spool-file.ts'
 
 /** What a file of a tree consists of: runs of known blocks, and holes. */
 export type KnownSegment = { readonly ref: number; readonly first: number; readonly count: number } | { readonly hole: number }
@@ -14,16 +15,20 @@ export interface KnownFileEntry {
 
 /** Segments of files on their way into a known list: a file beside it until the blocks have their numbers. */
 export class BlobSpool {
-  #fd: number
+  readonly #fd: number
+  readonly #file: FileAppender
   readonly #out = new ByteWriter()
-  #end = 0
+  #closed = false
 
   constructor(file: string) {
     this.#fd = openSync(file, 'wx+', 0o600)
+    this.#file = new FileAppender(this.#fd)
   }
 
   /** The offset at which it will lie among the blobs. */
   add(entry: KnownFileEntry): number {
+    // what is written late must not go to whatever file has this number next
+    if (this.#closed) throw new Error('the spool of files is closed')
     const out = this.#out
     out.clear()
     out.u32(0).u32(0).varint(entry.size)
@@ -33,29 +38,33 @@ export class BlobSpool {
     }
     const bytes = out.view()
     bytes.writeUInt32LE(bytes.length - BLOB_HEADER, 0)
-    const at = this.#end
-    this.#end += writeSync(this.#fd, bytes, 0, bytes.length, at)
+    const at = this.#file.end
+    this.#file.add(bytes)
     return at
   }
 
-  /** Every blob in order, its blocks renumbered, its checksum set. */
+  /** Every blob in order, its blocks renumbered, its checksum set. A view each, valid until the next. */
   *renumbered(numbers: Uint32Array): Generator<Buffer> {
-    const header = Buffer.alloc(BLOB_HEADER)
-    for (let at = 0; at < this.#end; ) {
-      readSync(this.#fd, header, 0, BLOB_HEADER, at)
-      const bytes = Buffer.allocUnsafe(BLOB_HEADER + header.readUInt32LE(0))
-      readSync(this.#fd, bytes, 0, bytes.length, at)
+    this.#file.flush()
+    const window = new FileWindow(this.#fd)
+    for (let at = 0; at < this.#file.end; ) {
+      const length = BLOB_HEADER + whole(window.view(BLOB_HEADER, at)).readUInt32LE(0)
+      const bytes = whole(window.view(length, at))
       renumber(bytes, numbers)
-      at += bytes.length
+      at += length
       yield bytes
     }
   }
 
   close(): void {
-    closeSync(this.#fd)
-    // a late blob must not go to whatever file has this number next
-    this.#fd = -1
+    if (!this.#closed) closeSync(this.#fd)
+    this.#closed = true
   }
+}
+
+function whole(bytes: Buffer | null): Buffer {
+  if (bytes) return bytes
+  throw new Error('the spool of files has become shorter')
 }
 
 function renumber(bytes: Buffer, numbers: Uint32Array): void {

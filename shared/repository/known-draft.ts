@@ -1,10 +1,11 @@
-import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync } from 'node:fs'
 import path from 'node:path'
 import { crc32 } from 'node:zlib'
 import { BucketSpool } from './bucket-spool.ts'
 import type { ChunkUnit } from './chunk-unit.ts'
 import { BlobSpool, type KnownFileEntry } from './known-blobs.ts'
 import { BLOCK_ROW_BYTES, CHUNK_ROW, type KnownHead, PageWriter, TREE_ROW } from './known-layout.ts'
+import { FileAppender } from './spool-file.ts'
 
 export interface DraftBlocks {
   /** Numbers of the blocks that the backup references, in the order in which they get new ones. */
@@ -67,17 +68,15 @@ export class KnownDraft {
     })
     const origins = head.origins.map((origin) => ({ ...origin, bytes: 0 }))
     const fd = openSync(this.file, 'wx+', 0o600)
-    let at = 0
-    const write = (bytes: Buffer): void => {
-      at += writeSync(fd, bytes, 0, bytes.length, at)
-    }
+    const file = new FileAppender(fd)
+    const write = (bytes: Buffer): void => file.add(bytes)
     try {
       const chunkRows = this.#writeChunks(blocks, base, numbers, origins, write)
-      const treesAt = at
+      const treesAt = file.end
       const treeRows = this.#writeTrees(write)
-      const blobsAt = at
+      const blobsAt = file.end
       for (const blob of this.#blobs.renumbered(numbers)) write(blob)
-      const blocksAt = at
+      const blocksAt = file.end
       const table = blockTable(blocks)
       write(table)
       const full: KnownHead = {
@@ -99,6 +98,7 @@ export class KnownDraft {
       tail.writeUInt32LE(json.length, 0)
       tail.writeUInt32LE(crc32(json), 4)
       write(tail)
+      file.flush()
       fsyncSync(fd)
     } finally {
       closeSync(fd)
@@ -119,12 +119,13 @@ export class KnownDraft {
     write: (bytes: Buffer) => void,
   ): number {
     const pages = new PageWriter(CHUNK_ROW.bytes, write)
+    const renumbered = Buffer.alloc(CHUNK_ROW.bytes)
     const used = (row: Buffer) => blocks.isUsed(row.readUInt32LE(CHUNK_ROW.ref), row.readUInt16LE(CHUNK_ROW.index))
     for (const row of merge(this.#chunks.sorted(used), filter(base, used), CHUNK_ROW.key)) {
       const ref = row.readUInt32LE(CHUNK_ROW.ref)
-      const copy = Buffer.from(row)
-      copy.writeUInt32LE(numbers[ref] as number, CHUNK_ROW.ref)
-      pages.add(copy)
+      row.copy(renumbered)
+      renumbered.writeUInt32LE(numbers[ref] as number, CHUNK_ROW.ref)
+      pages.add(renumbered)
       const origin = origins[blocks.row(ref).origin]
       if (origin) origin.bytes += row.readUInt32LE(CHUNK_ROW.length)
     }

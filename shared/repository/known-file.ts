@@ -19,6 +19,7 @@ import {
 } from './known-layout.ts'
 import { NameFilter, SortedPages } from './known-pages.ts'
 import type { KnownChunks } from './repository.ts'
+import { FileWindow } from './spool-file.ts'
 
 const MAX_HEAD = 64 * MIB
 
@@ -37,10 +38,13 @@ export class KnownFile implements KnownChunks {
   readonly #chunks: SortedPages
   readonly #trees: SortedPages
   readonly #filter: NameFilter
+  /** Files come in the order in which the base's backup met them. */
+  readonly #blobs: FileWindow
 
   constructor(file: string) {
     this.#file = file
     this.#fd = openSync(file, 'r')
+    this.#blobs = new FileWindow(this.#fd)
     try {
       const { head, manifestSha256 } = this.#readHead()
       this.head = head
@@ -79,9 +83,10 @@ export class KnownFile implements KnownChunks {
     const row = this.#trees.find(tag)
     if (!row) return null
     const at = this.head.blobs_at + row.readUIntLE(TREE_ROW.offset, 6)
-    const header = this.#read(BLOB_HEADER, at)
-    const blob = this.#read(Math.min(header.readUInt32LE(0), MAX_HEAD), at + BLOB_HEADER)
-    if (crc32(blob) !== header.readUInt32LE(4)) throw damaged(this.#file, 'a file does not fit its checksum')
+    const header = this.#blob(BLOB_HEADER, at)
+    const [length, sum] = [Math.min(header.readUInt32LE(0), MAX_HEAD), header.readUInt32LE(4)]
+    const blob = this.#blob(length, at + BLOB_HEADER)
+    if (crc32(blob) !== sum) throw damaged(this.#file, 'a file does not fit its checksum')
     return readBlob(blob, (what) => damaged(this.#file, what))
   }
 
@@ -136,6 +141,12 @@ export class KnownFile implements KnownChunks {
     } catch (cause) {
       throw damaged(this.#file, 'its head is no JSON', cause)
     }
+  }
+
+  #blob(length: number, at: number): Buffer {
+    const bytes = this.#blobs.view(length, at)
+    if (!bytes) throw damaged(this.#file, 'it ends too early')
+    return bytes
   }
 
   #read(length: number, at: number): Buffer {

@@ -25,6 +25,8 @@ interface Step {
 export class Beneath {
   /** The root first, then the folders on the way to where the last address was. */
   readonly #steps: Step[]
+  /** What was asked for last, while the folder that it is in is open: each entry is looked at, described and opened. */
+  #last: { readonly path: Buffer; readonly address: Buffer } | null = null
 
   constructor(root: Buffer) {
     this.#steps = [openStep(root, Buffer.alloc(0))]
@@ -32,9 +34,12 @@ export class Beneath {
 
   /** Address of the entry with this path ("" is the root), which itself may be anything, or absent. */
   entry(path: Buffer): Buffer {
+    if (this.#last?.path === path) return this.#last.address
     if (path.length === 0) return Buffer.concat([this.#root().address, Buffer.from('/.')])
     const cut = path.lastIndexOf(SLASH)
-    return join(this.#enter(path.subarray(0, Math.max(cut, 0))).address, path.subarray(cut + 1))
+    const address = join(this.#enter(path.subarray(0, Math.max(cut, 0))).address, path.subarray(cut + 1))
+    this.#last = { path, address }
+    return address
   }
 
   /** Address of a folder opened without following a link. Throws ENOTDIR or ELOOP when it is something else. */
@@ -43,6 +48,7 @@ export class Beneath {
   }
 
   close(): void {
+    this.#last = null
     for (const step of this.#steps.splice(0)) closeStep(step)
   }
 
@@ -61,6 +67,7 @@ export class Beneath {
         break
       }
       this.#steps.pop()
+      this.#last = null
       closeStep(last)
     }
     while (step.path.length < folder.length) {
@@ -82,7 +89,12 @@ export function isWithin(path: Buffer, folder: Buffer): boolean {
 }
 
 export function join(folder: Buffer, name: Buffer): Buffer {
-  return folder.length === 0 ? name : Buffer.concat([folder, Buffer.from('/'), name])
+  if (folder.length === 0) return name
+  const path = Buffer.allocUnsafe(folder.length + 1 + name.length)
+  folder.copy(path)
+  path[folder.length] = SLASH
+  name.copy(path, folder.length + 1)
+  return path
 }
 
 function openStep(address: Buffer, path: Buffer): Step {

@@ -32,19 +32,31 @@ export function identityOf(stat: BigIntStats): string {
 }
 
 export function fileContent(path: Buffer, listed: BigIntStats, options: ContentOptions): FileContent {
-  return { identity: identityOf(listed), read: () => readFile(path, listed, options) }
+  return {
+    // only a backup that leans on another asks for it before the file is read
+    get identity() {
+      return identityOf(listed)
+    },
+    read: () => readFile(path, listed, options),
+  }
 }
 
 async function* readFile(path: Buffer, listed: BigIntStats, options: ContentOptions): ReturnType<FileContent['read']> {
-  const fd = openListed(path, listed, options)
+  const { fd, before } = openListed(path, listed, options)
   const buffer = options.spare.pop() ?? Buffer.allocUnsafeSlow(PIECE_BYTES)
   try {
-    const before = fstatSync(fd, { bigint: true })
-    const read = yield* extents({ fd, size: Number(before.size), buffer }, path, options)
+    const file = { fd, size: Number(before.size), buffer }
+    let read = file.size
+    if (isSmall(file)) {
+      options.signal.throwIfAborted()
+      const bytes = attempt(path, options, () => readNow(fd, 0, buffer.subarray(0, file.size)))
+      if (bytes.length > 0) yield { offset: 0, bytes }
+      read = bytes.length
+    } else read = yield* extents(file, path, options)
     const after = fstatSync(fd, { bigint: true })
     // a file that grows keeps the size it had: the new end was not read, and would come back as a hole
-    const size = Math.min(read, Number(before.size))
-    const same = identityOf(before) === identityOf(after)
+    const size = Math.min(read, file.size)
+    const same = isSame(before, after)
     if (size !== Number(listed.size)) options.resized(size)
     if (before.mtimeNs !== after.mtimeNs || before.size !== after.size) options.report.say('file_changed', path)
     const unsettled = !same || isFresh(after, options.clock)
@@ -53,6 +65,11 @@ async function* readFile(path: Buffer, listed: BigIntStats, options: ContentOpti
     closeSync(fd)
     options.spare.push(buffer)
   }
+}
+
+/** Whether `identityOf` says the same of both. */
+function isSame(a: BigIntStats, b: BigIntStats): boolean {
+  return a.dev === b.dev && a.ino === b.ino && a.size === b.size && a.mtimeNs === b.mtimeNs && a.ctimeNs === b.ctimeNs
 }
 
 /**
@@ -67,15 +84,15 @@ function isFresh(stat: BigIntStats, clock: Clock): boolean {
 }
 
 /** Opens the very file that was listed. Non-blocking: a FIFO put in its place would wait for a writer for ever. */
-function openListed(path: Buffer, listed: BigIntStats, options: ContentOptions): number {
+function openListed(path: Buffer, listed: BigIntStats, options: ContentOptions): { fd: number; before: BigIntStats } {
   let fd: number
   try {
     fd = openSync(options.tree.entry(path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
   } catch (error) {
     throw leaveOut(path, error, options)
   }
-  const stat = fstatSync(fd, { bigint: true })
-  if (stat.isFile() && stat.dev === listed.dev && stat.ino === listed.ino) return fd
+  const before = fstatSync(fd, { bigint: true })
+  if (before.isFile() && before.dev === listed.dev && before.ino === listed.ino) return { fd, before }
   closeSync(fd)
   throw leaveOut(path, Object.assign(new Error('replaced'), { code: 'ENOENT' }), options)
 }
@@ -92,6 +109,11 @@ interface Open {
   readonly fd: number
   readonly size: number
   readonly buffer: Buffer
+}
+
+/** Read at once and as one extent: it has no hole before its end. */
+function isSmall({ fd, size }: Open): boolean {
+  return size <= SYNC_BYTES && (size === 0 || seekHole(fd, 0, size) >= size)
 }
 
 /** Returns how far the file really reached. */
@@ -116,14 +138,32 @@ async function* extents(file: Open, path: Buffer, options: ContentOptions): Asyn
   return size
 }
 
+/** What `read` throws as the reason for which the file is left out. */
+function attempt<T>(path: Buffer, options: ContentOptions, read: () => T): T {
+  try {
+    return read()
+  } catch (error) {
+    throw leaveOut(path, error, options)
+  }
+}
+
 async function readPiece(fd: number, offset: number, buffer: Buffer): Promise<Buffer> {
+  const { length } = buffer
+  if (length <= SYNC_BYTES) return readNow(fd, offset, buffer)
+  let got = 0
+  while (got < length) {
+    const step = (await readAt(fd, buffer, got, length - got, offset + got)).bytesRead
+    if (step === 0) break
+    got += step
+  }
+  return buffer.subarray(0, got)
+}
+
+function readNow(fd: number, offset: number, buffer: Buffer): Buffer {
   const { length } = buffer
   let got = 0
   while (got < length) {
-    const step =
-      length <= SYNC_BYTES
-        ? readSync(fd, buffer, got, length - got, offset + got)
-        : (await readAt(fd, buffer, got, length - got, offset + got)).bytesRead
+    const step = readSync(fd, buffer, got, length - got, offset + got)
     if (step === 0) break
     got += step
   }

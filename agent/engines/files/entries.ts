@@ -9,7 +9,7 @@ import { hasCode } from './posix.ts'
 import type { Report } from './report.ts'
 import { type Parts, Selection } from './select.ts'
 import type { Tally } from './tally.ts'
-import { walk } from './walk.ts'
+import { PAUSE, walk } from './walk.ts'
 
 export interface Scan {
   readonly tree: Beneath
@@ -40,15 +40,16 @@ export async function* treeEntries(scan: Scan): AsyncGenerator<TreeInput> {
   let unreported = 0
   const { config, parts, report, run } = scan
   const selection = new Selection(config, parts)
-  for await (const { path, stat } of walk(scan.tree, {
-    selection,
-    oneFileSystem: config.one_file_system,
-    report,
-    signal: run.signal,
-  })) {
-    const entry = describeOrSkip(scan, path, stat)
+  const options = { selection, oneFileSystem: config.one_file_system, report, signal: run.signal }
+  for (const found of walk(scan.tree, options)) {
+    if (found === PAUSE) {
+      // without it, nothing else of the process would have a turn while entries are passed over
+      await new Promise((resolve) => setImmediate(resolve))
+      continue
+    }
+    const entry = describeOrSkip(scan, found.path, found.stat)
     if (!entry) continue
-    yield named(scan, entry, stat, seen)
+    yield named(scan, entry, found.stat, seen)
     if (++unreported === PROGRESS_EVERY) {
       run.progress({ objectsDone: unreported })
       unreported = 0
@@ -70,8 +71,8 @@ function describeOrSkip(scan: Scan, path: Buffer, stat: BigIntStats): TreeEntry 
 
 /** The entry as another name of an earlier one, or with its own content. */
 function named(scan: Scan, entry: TreeEntry, stat: BigIntStats, { links, spare }: Seen): TreeInput {
-  const inode = `${stat.dev}:${stat.ino}`
   const shared = stat.nlink > 1n && entry.type !== 'directory'
+  const inode = shared ? `${stat.dev}:${stat.ino}` : ''
   const first = shared ? links.get(inode) : undefined
   if (first) {
     const link = { ...entry, size: first.size, hardLinkTo: first.path }

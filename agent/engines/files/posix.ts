@@ -73,7 +73,12 @@ const LOCK_EX_NB = 2 | 4
 /** macOS: position 0, XATTR_NOFOLLOW. */
 const attributeOptions = linux ? [] : [0, 1]
 
-const terminated = (bytes: Buffer) => Buffer.concat([bytes, Buffer.alloc(1)])
+function terminated(bytes: Buffer): Buffer {
+  const text = Buffer.allocUnsafe(bytes.length + 1)
+  bytes.copy(text)
+  text[bytes.length] = 0
+  return text
+}
 
 function check(name: string, result: number | bigint): number {
   if (Number(result) >= 0) return Number(result)
@@ -224,15 +229,18 @@ export function removeAttribute(path: Buffer, name: Buffer): void {
   }
 }
 
+/** Almost every answer fits into it, and most are empty: a buffer for each would cost more than the call. */
+const first = Buffer.alloc(256)
+
 /** Calls with a larger buffer until the answer fits. */
 function grow(call: (target: Buffer) => number | bigint): Buffer | null {
-  for (let size = 256; ; size *= 16) {
-    const target = Buffer.alloc(size)
+  for (let target = first; ; target = Buffer.alloc(target.length * 16)) {
     try {
-      return target.subarray(0, check('getxattr', call(target)))
+      const bytes = target.subarray(0, check('getxattr', call(target)))
+      return target === first ? Buffer.from(bytes) : bytes
     } catch (error) {
       if (hasCode(error, 'ENODATA', 'ENOATTR', 'ENOTSUP', 'EOPNOTSUPP')) return null
-      if (!hasCode(error, 'ERANGE') || size > 1 << 20) throw error
+      if (!hasCode(error, 'ERANGE') || target.length > 1 << 20) throw error
     }
   }
 }

@@ -31,14 +31,16 @@ const PSEUDO_FILE_SYSTEMS = new Set([
 ])
 const ENTRIES_PER_TURN = 128
 
+/** The calls block for microseconds each: whoever walks gives the rest of the process its turn then. */
+export const PAUSE = Symbol('pause')
+
 /** The tree's selected entries: a folder before what is in it, siblings in the order of their bytes. The root comes first. */
-export async function* walk(tree: Beneath, options: WalkOptions): AsyncGenerator<Found> {
+export function* walk(tree: Beneath, options: WalkOptions): Generator<Found | typeof PAUSE> {
   const walker = new Walker(tree, options)
   const levels = [walker.root()]
   for (let seen = 0; levels.length > 0; seen++) {
     options.signal.throwIfAborted()
-    // the calls block for microseconds each: without a pause, nothing else of the process would have a turn
-    if (seen % ENTRIES_PER_TURN === 0) await new Promise((resolve) => setImmediate(resolve))
+    if (seen % ENTRIES_PER_TURN === 0) yield PAUSE
     const level = levels[levels.length - 1] as Level
     if (seen === 0) yield level.folder
     const name = level.names.pop()
