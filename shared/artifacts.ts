@@ -85,7 +85,10 @@ export interface Extent {
 
 /** An entry coming out of a backup. */
 export interface TreeOutput extends TreeEntry {
-  /** Data extents in rising order, each chunk checked before a byte of it is given out. */
+  /**
+   * Data extents in rising order, each chunk checked before a byte of it is given out. Each is valid until the one after the next is asked for, so
+   * that one can be written while the next is made.
+   */
   read?(): AsyncIterable<Extent>
 }
 

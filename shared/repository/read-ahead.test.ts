@@ -3,10 +3,13 @@ import type { TreeOutput } from '../artifacts.ts'
 import { HoldfastError } from '../errors.ts'
 import { objectKey } from '../manifest/layout.ts'
 import type { Manifest } from '../manifest/manifest.ts'
+import type { BlockSource, OpenBlock } from './block-source.ts'
+import type { BodyRecord } from './body-reader.ts'
 import { ByteCache } from './byte-cache.ts'
 import { CodecThreads } from './codec-threads.ts'
 import { MIB, sha256 } from './format.ts'
 import { openParts } from './opened.ts'
+import { ReadAhead } from './read-ahead.ts'
 import { openReader } from './reader.ts'
 import type { BackupReader, ObjectSource } from './repository.ts'
 import { collect, contentOf, dumpLike, entries, file, pieces, seededBytes } from './testing/content.ts'
@@ -105,6 +108,33 @@ describe('a backup is read ahead of who uses it', () => {
     for (const [at, entry] of (await treeOf(reader)).entries()) {
       if (at % 5 === 0) expect((await contentOf(entry)).equals(contentsOf(at))).toBe(true)
     }
+  })
+
+  test('a piece is given back when the one after the next is asked for, and the last two are left to who ends', async () => {
+    const [released, left]: [number[], number[]] = [[], []]
+    const plain = Buffer.from('x')
+    const directory = { chunkName: () => sha256(plain), chunkNames: () => sha256(plain) }
+    const open = { pack: { directory }, plain, ends: Uint32Array.of(1), hashes: sha256(plain) } as unknown as OpenBlock
+    const blocks = {
+      prepare: async () => 0,
+      hold: (_origin: number, _pack: number, block: number) => ({
+        value: Promise.resolve(open),
+        release: () => released.push(block),
+        leave: () => left.push(block),
+      }),
+    } as unknown as BlockSource
+    async function* records(): AsyncGenerator<BodyRecord> {
+      for (let block = 0; block < 5; block++) yield { kind: 'run', run: { origin: 0, pack: 0, block, first: 0, count: 1 } }
+    }
+    const ahead = new ReadAhead(blocks, records())
+    const seen: number[][] = []
+    for await (const _ of ahead.content()) seen.push([...released])
+    expect(seen).toEqual([[], [], [0], [0, 1], [0, 1, 2]])
+    ahead.close()
+    expect([released, left]).toEqual([
+      [0, 1, 2],
+      [3, 4],
+    ])
   })
 
   test('memory that is given back by hand is nobody’s any more: streams and trees at a time, and pieces that are kept', async () => {

@@ -9,7 +9,7 @@ import type { Run } from './runs.ts'
 export type Piece =
   | { readonly hole: number }
   | {
-      /** Neighbouring chunks, each compared with its name. Valid until the next piece is asked for, unless it is kept. */
+      /** Neighbouring chunks, each compared with its name. Valid until the piece after the next is asked for, unless it is kept. */
       readonly bytes: Buffer
       readonly names: Buffer
       readonly chunks: number
@@ -59,6 +59,7 @@ export class ReadAhead {
   #failure: { readonly error: unknown } | null = null
   /** The entry whose content is next. */
   #current: TreeEntry | null = null
+  readonly #lent = new Lent()
   readonly #waiting: Array<() => void> = []
 
   constructor(blocks: BlockSource, records: AsyncIterable<BodyRecord>) {
@@ -97,13 +98,14 @@ export class ReadAhead {
       const item = await this.#ready(of)
       if (!item) return
       if (item.record.kind === 'hole') yield { hole: item.record.length }
-      else if (item.record.kind === 'run' && item.held) yield* pieceOf(item.record.run, item.held)
+      else if (item.record.kind === 'run' && item.held) yield await this.#lent.piece(item.record.run, item.held)
     }
   }
 
   close(): void {
     this.#closed = true
     for (const { held } of this.#queue.splice(0)) held?.release()
+    this.#lent.end()
     this.#changed()
   }
 
@@ -235,22 +237,30 @@ export class ReadAhead {
   }
 }
 
-async function* pieceOf(run: Run, held: Held<OpenBlock>): AsyncGenerator<Piece> {
-  let kept = true
-  try {
+/** Pieces that the user may look at: the last one given out, and the one before. */
+class Lent {
+  readonly #pieces: Array<{ readonly held: Held<OpenBlock>; kept: boolean }> = []
+
+  async piece(run: Run, held: Held<OpenBlock>): Promise<Piece> {
+    const lent = { held, kept: false }
+    this.#pieces.push(lent)
+    if (this.#pieces.length > 2) {
+      const last = this.#pieces.shift()
+      if (last?.kept) last.held.leave()
+      else last?.held.release()
+    }
     const open = await held.value
     const bytes = chunksOf(open, run.block, run.first, run.count)
     const names = open.pack.directory.chunkNames(run.block, run.first, run.count)
-    let wanted = false
     const keep = () => {
-      wanted = true
+      lent.kept = true
     }
-    yield { bytes, names, chunks: run.count, keep }
-    // here the next one is asked for; who ends early may still look at this one
-    kept = wanted
-  } finally {
-    if (kept) held.leave()
-    else held.release()
+    return { bytes, names, chunks: run.count, keep }
+  }
+
+  /** Nobody asks any more, but who did may still look at these. */
+  end(): void {
+    for (const { held } of this.#pieces.splice(0)) held.leave()
   }
 }
 

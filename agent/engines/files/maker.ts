@@ -1,16 +1,4 @@
-import {
-  closeSync,
-  constants,
-  ftruncateSync,
-  linkSync,
-  mkdirSync,
-  openSync,
-  symlinkSync,
-  unlinkSync,
-  write as writeCallback,
-  writeSync,
-} from 'node:fs'
-import { promisify } from 'node:util'
+import { closeSync, constants, linkSync, mkdirSync, openSync, symlinkSync, unlinkSync } from 'node:fs'
 import type { Extent, TreeEntry, TreeOutput } from '../../../shared/artifacts.ts'
 import { HoldfastError } from '../../../shared/errors.ts'
 import type { Run } from '../engine.ts'
@@ -18,10 +6,9 @@ import { applyAttributes } from './attributes.ts'
 import { Beneath, isWithin } from './beneath.ts'
 import { hasCode, makeNode } from './posix.ts'
 import { printable, type Report } from './report.ts'
+import { SteadyWriter } from './steady-writer.ts'
 import { requireSafe } from './untrusted.ts'
 
-const writeAt = promisify(writeCallback)
-const SYNC_BYTES = 128 * 1024
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW
 
 /** Makes a tree's entries, in the order of the backup, in a folder that was empty. */
@@ -87,18 +74,20 @@ export class TreeMaker {
 
   async #makeFile(entry: TreeOutput): Promise<void> {
     const fd = openSync(this.#tree.entry(entry.path), NEW_FILE, 0o600)
+    const writer = new SteadyWriter(fd, entry.size)
     try {
       let end = 0
-      if (entry.read) for await (const extent of entry.read()) end = await this.#write(fd, entry, extent, end)
-      if (end < entry.size) ftruncateSync(fd, entry.size)
+      if (entry.read) for await (const extent of entry.read()) end = await this.#write(writer, entry, extent, end)
+      await writer.end(entry.size)
       applyAttributes(this.#tree.entry(entry.path), fd, entry, this.#report)
     } finally {
+      await writer.settle()
       closeSync(fd)
     }
   }
 
   /** Returns where the extent ends. */
-  async #write(fd: number, entry: TreeEntry, extent: Extent, from: number): Promise<number> {
+  async #write(writer: SteadyWriter, entry: TreeEntry, extent: Extent, from: number): Promise<number> {
     this.#run.signal.throwIfAborted()
     const { bytes } = extent
     const end = extent.offset + bytes.length
@@ -107,13 +96,7 @@ export class TreeMaker {
         hint: 'Verify the backup, and restore another one.',
       })
     }
-    for (let done = 0; done < bytes.length; ) {
-      const rest = bytes.length - done
-      done +=
-        bytes.length <= SYNC_BYTES
-          ? writeSync(fd, bytes, done, rest, extent.offset + done)
-          : (await writeAt(fd, bytes, done, rest, extent.offset + done)).bytesWritten
-    }
+    await writer.write(extent)
     this.#run.progress({ writtenBytes: bytes.length })
     return end
   }

@@ -37,6 +37,8 @@ const calls = {
     `int mknod(const void *path, ${linux ? 'uint32_t' : 'uint16_t'} mode, ${linux ? 'uint64_t' : 'int32_t'} device)`,
   ),
   sync: declare(linux ? 'int syncfs(int fd)' : 'int fsync(int fd)'),
+  writeOut: declare('int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)'),
+  advise: declare('int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)'),
   rename: declare(
     linux
       ? 'int renameat2(int from_fd, const void *from, int to_fd, const void *to, unsigned int flags)'
@@ -70,6 +72,8 @@ const UTIME_OMIT = linux ? (1n << 30n) - 2n : -2n
 const [SEEK_DATA, SEEK_HOLE] = linux ? [3, 4] : [4, 3]
 const [RENAME_NOREPLACE, RENAME_EXCHANGE] = linux ? [1, 2] : [4, 2]
 const LOCK_EX_NB = 2 | 4
+const [WAIT_BEFORE, WRITE, WAIT_AFTER] = [1, 2, 4]
+const DONT_NEED = 4
 /** macOS: position 0, XATTR_NOFOLLOW. */
 const attributeOptions = linux ? [] : [0, 1]
 
@@ -182,13 +186,36 @@ export function tryLock(fd: number): boolean {
 }
 
 /** Waits until everything written to the file system of `fd` is on its disk (macOS: to this file alone). */
-export function syncFileSystem(fd: number): Promise<void> {
-  const call = calls.sync as Call & { async?: (fd: number, done: (error: unknown, result: number) => void) => void }
+export async function syncFileSystem(fd: number): Promise<void> {
+  await inAnotherThread(calls.sync, 'syncfs', [fd])
+}
+
+/** Whether a file can be written out part by part: Linux, and not in every sandbox. */
+export function canWriteOut(fd: number): boolean {
+  // without flags it checks, and does nothing
+  return linux && calls.writeOut(fd, 0, 0, 0) === 0
+}
+
+/** Begins to write a part of a file to its disk (sync_file_range(2)). Throws EIO when earlier parts could not be written. */
+export async function beginWriteOut(fd: number, offset: number, length: number): Promise<void> {
+  await inAnotherThread(calls.writeOut, 'sync_file_range', [fd, offset, length, WRITE])
+}
+
+/** Waits until that part is there, and gives its pages of the disk cache back (posix_fadvise(2)). */
+export async function endWriteOut(fd: number, offset: number, length: number): Promise<void> {
+  await inAnotherThread(calls.writeOut, 'sync_file_range', [fd, offset, length, WAIT_BEFORE | WRITE | WAIT_AFTER])
+  await inAnotherThread(calls.advise, 'posix_fadvise', [fd, offset, length, DONT_NEED])
+}
+
+/** A call that may wait for a disk. Its error number stays in that thread: of all that can fail here it is EIO that matters. */
+function inAnotherThread(call: Call, syscall: string, args: number[]): Promise<void> {
+  const both = call as Call & { async?: (...args: unknown[]) => void }
   return new Promise((resolve, reject) => {
-    if (!call.async) return resolve()
-    call.async(fd, (error, result) => {
+    if (!both.async) return resolve()
+    both.async(...args, (error: unknown, result: number) => {
       if (error) reject(error)
-      else if (result < 0) reject(Object.assign(new Error('EIO: syncfs'), { code: 'EIO', syscall: 'syncfs' }))
+      // posix_fadvise is advice alone, and returns its error
+      else if (result < 0) reject(Object.assign(new Error(`EIO: ${syscall}`), { code: 'EIO', syscall }))
       else resolve()
     })
   })

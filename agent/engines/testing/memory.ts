@@ -165,13 +165,15 @@ export function memorySource(backup: MemoryBackup, fingerprint: Fingerprint, opt
   }
   const read = (extents: readonly Extent[]) =>
     async function* (): AsyncGenerator<Extent> {
+      let before: Buffer | null = null
       for (const extent of extents) {
         let offset = extent.offset
         for await (const bytes of pieces(extent.bytes)) {
           yield { offset, bytes }
           offset += bytes.length
-          // valid until the next one is asked for, which is now: the repository has given the memory to other bytes
-          bytes.fill(0xdb)
+          // valid until the one after the next is asked for, which is now: the repository has given the memory to other bytes
+          before?.fill(0xdb)
+          before = bytes
         }
       }
     }
