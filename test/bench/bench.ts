@@ -90,8 +90,8 @@ export class Bench {
     for (const contestant of by) await contestant.run(input, this.repositoryOf(contestant))
   }
 
-  /** One more backup by each, and what it stored besides. */
-  async backUpAgain(title: string, input: Input, size: number, by: readonly Contestant[]): Promise<void> {
+  /** One more backup by each in every round, and what it stored besides. */
+  async backUpAgain(title: string, input: Input, size: number, by: readonly Contestant[], rounds = 1): Promise<void> {
     const table = { title, size, stored: 'new MiB' } as const
     const again = async (contestant: Contestant) => {
       const repository = this.repositoryOf(contestant)
@@ -99,7 +99,7 @@ export class Bench {
       const measured = (await contestant.again?.(input, repository)) as Measured
       return { ...measured, stored: (await storedBytes(repository)) - before }
     }
-    await this.inTurns(table, by, again, 1)
+    await this.inTurns(table, by, again, rounds)
   }
 
   async removeAll(by: readonly Contestant[]): Promise<void> {
