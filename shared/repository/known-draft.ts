@@ -4,7 +4,7 @@ import { crc32 } from 'node:zlib'
 import { BucketSpool } from './bucket-spool.ts'
 import type { ChunkUnit } from './chunk-unit.ts'
 import { BlobSpool, type KnownFileEntry } from './known-blobs.ts'
-import { BLOCK_ROW_BYTES, CHUNK_ROW, type KnownHead, PageWriter, TREE_ROW } from './known-layout.ts'
+import { BLOCK_ROW, CHUNK_ROW, type KnownHead, PageWriter, TREE_ROW } from './known-layout.ts'
 import { FileAppender } from './spool-file.ts'
 
 export interface DraftBlocks {
@@ -63,24 +63,26 @@ export class KnownDraft {
   /** Writes and syncs the file, all but its seal. */
   finish(blocks: DraftBlocks, base: BaseRows, head: DraftHead): void {
     const numbers = new Uint32Array(blocks.limit)
+    // the rows of chunks come in the order of their names, and would ask for blocks anywhere
+    const originOf = new Uint16Array(blocks.limit)
     blocks.refs.forEach((ref, n) => {
       numbers[ref] = n
+      originOf[ref] = blocks.row(ref).origin
     })
     const origins = head.origins.map((origin) => ({ ...origin, bytes: 0 }))
     const fd = openSync(this.file, 'wx+', 0o600)
     const file = new FileAppender(fd)
     const write = (bytes: Buffer): void => file.add(bytes)
     try {
-      const chunkRows = this.#writeChunks(blocks, base, numbers, origins, write)
+      const chunkRows = this.#writeChunks(blocks, base, { numbers, originOf, origins }, write)
       const treesAt = file.end
       const treeRows = this.#writeTrees(write)
       const blobsAt = file.end
       for (const blob of this.#blobs.renumbered(numbers)) write(blob)
       const blocksAt = file.end
-      const table = blockTable(blocks)
-      write(table)
+      writeBlocks(blocks, write)
       const full: KnownHead = {
-        format: 1,
+        format: 2,
         gear_key: head.gearKey.toString('hex'),
         chunk_unit: head.chunkUnit,
         chunk_rows: chunkRows,
@@ -89,7 +91,6 @@ export class KnownDraft {
         blobs_at: blobsAt,
         blocks_at: blocksAt,
         blocks: blocks.refs.length,
-        blocks_crc: crc32(table),
         origins,
       }
       const json = Buffer.from(JSON.stringify(full))
@@ -114,8 +115,7 @@ export class KnownDraft {
   #writeChunks(
     blocks: DraftBlocks,
     base: BaseRows,
-    numbers: Uint32Array,
-    origins: KnownHead['origins'],
+    { numbers, originOf, origins }: { numbers: Uint32Array; originOf: Uint16Array; origins: KnownHead['origins'] },
     write: (bytes: Buffer) => void,
   ): number {
     const pages = new PageWriter(CHUNK_ROW.bytes, write)
@@ -126,7 +126,7 @@ export class KnownDraft {
       row.copy(renumbered)
       renumbered.writeUInt32LE(numbers[ref] as number, CHUNK_ROW.ref)
       pages.add(renumbered)
-      const origin = origins[blocks.row(ref).origin]
+      const origin = origins[originOf[ref] as number]
       if (origin) origin.bytes += row.readUInt32LE(CHUNK_ROW.length)
     }
     pages.end()
@@ -141,16 +141,18 @@ export class KnownDraft {
   }
 }
 
-function blockTable(blocks: DraftBlocks): Buffer {
-  const table = Buffer.alloc(blocks.refs.length * BLOCK_ROW_BYTES)
-  blocks.refs.forEach((ref, n) => {
+function writeBlocks(blocks: DraftBlocks, write: (bytes: Buffer) => void): void {
+  const pages = new PageWriter(BLOCK_ROW.bytes, write)
+  const bytes = Buffer.alloc(BLOCK_ROW.bytes)
+  for (const ref of blocks.refs) {
     const row = blocks.row(ref)
-    let at = table.writeUInt16LE(row.origin, n * BLOCK_ROW_BYTES)
-    at = table.writeUInt32LE(row.pack, at)
-    at = table.writeUInt16LE(row.block, at)
-    table.writeUInt16LE(row.chunks, at)
-  })
-  return table
+    bytes.writeUInt16LE(row.origin, 0)
+    bytes.writeUInt32LE(row.pack, BLOCK_ROW.pack)
+    bytes.writeUInt16LE(row.block, BLOCK_ROW.block)
+    bytes.writeUInt16LE(row.chunks, BLOCK_ROW.chunks)
+    pages.add(bytes)
+  }
+  pages.end()
 }
 
 function* filter(rows: BaseRows, keep: (row: Buffer) => boolean): Generator<Buffer> {

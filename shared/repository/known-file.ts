@@ -7,7 +7,7 @@ import { damaged, MIB } from './format.ts'
 import { type KnownFileEntry, readBlob } from './known-blobs.ts'
 import {
   BLOB_HEADER,
-  BLOCK_ROW_BYTES,
+  BLOCK_ROW,
   CHUNK_ROW,
   type KnownHead,
   knownHeadSchema,
@@ -17,7 +17,7 @@ import {
   SEAL_MAGIC,
   TREE_ROW,
 } from './known-layout.ts'
-import { NameFilter, SortedPages } from './known-pages.ts'
+import { CheckedPages, NameFilter, SortedPages } from './known-pages.ts'
 import type { KnownChunks } from './repository.ts'
 import { FileWindow } from './spool-file.ts'
 
@@ -34,7 +34,7 @@ export class KnownFile implements KnownChunks {
   readonly blockChunks: Uint16Array
   readonly #fd: number
   readonly #file: string
-  readonly #blocks: Buffer
+  readonly #blocks: CheckedPages
   readonly #chunks: SortedPages
   readonly #trees: SortedPages
   readonly #filter: NameFilter
@@ -52,14 +52,15 @@ export class KnownFile implements KnownChunks {
       this.baseId = head.origins[0]?.id ?? ''
       this.gearKey = new Secret(Buffer.from(head.gear_key, 'hex'))
       this.chunkUnit = head.chunk_unit
-      this.#blocks = this.#read(head.blocks * BLOCK_ROW_BYTES, head.blocks_at)
-      if (crc32(this.#blocks) !== head.blocks_crc) throw damaged(file, 'its blocks do not fit their checksum')
-      this.blockChunks = Uint16Array.from({ length: head.blocks }, (_, n) => this.#blocks.readUInt16LE(n * BLOCK_ROW_BYTES + 8))
+      this.#blocks = new CheckedPages(this.#fd, head.blocks_at, head.blocks, BLOCK_ROW.bytes, file)
+      this.blockChunks = new Uint16Array(head.blocks)
+      let n = 0
+      for (const row of this.#blocks.rows()) this.blockChunks[n++] = row.readUInt16LE(BLOCK_ROW.chunks)
       this.#filter = new NameFilter(head.chunk_rows)
       this.#chunks = new SortedPages(this.#fd, 0, head.chunk_rows, CHUNK_ROW.bytes, CHUNK_ROW.key, file)
-      this.#chunks.load((row) => this.#filter.add(row))
+      this.#chunks.load((page, at) => this.#filter.add(page, at))
       this.#trees = new SortedPages(this.#fd, head.trees_at, head.tree_rows, TREE_ROW.bytes, TREE_ROW.key, file)
-      this.#trees.load(() => undefined)
+      this.#trees.load(null)
     } catch (error) {
       closeSync(this.#fd)
       throw error
@@ -92,12 +93,12 @@ export class KnownFile implements KnownChunks {
 
   /** `origin` is a row of `head.origins`, `pack` a number of its packs. */
   block(ref: number): { origin: number; pack: number; block: number; chunks: number } {
-    const at = ref * BLOCK_ROW_BYTES
+    const row = this.#blocks.row(ref)
     return {
-      origin: this.#blocks.readUInt16LE(at),
-      pack: this.#blocks.readUInt32LE(at + 2),
-      block: this.#blocks.readUInt16LE(at + 6),
-      chunks: this.#blocks.readUInt16LE(at + 8),
+      origin: row.readUInt16LE(0),
+      pack: row.readUInt32LE(BLOCK_ROW.pack),
+      block: row.readUInt16LE(BLOCK_ROW.block),
+      chunks: row.readUInt16LE(BLOCK_ROW.chunks),
     }
   }
 
@@ -125,7 +126,7 @@ export class KnownFile implements KnownChunks {
     const head = knownHeadSchema.safeParse(this.#parse(json))
     if (!head.success) throw damaged(this.#file, 'its head is of another shape', head.error)
     const end = size - SEAL_BYTES - 8 - length
-    const expected = head.data.blocks_at + head.data.blocks * BLOCK_ROW_BYTES
+    const expected = head.data.blocks_at + pagesFor(head.data.blocks, BLOCK_ROW.bytes) * PAGE_BYTES
     const trees = pagesFor(head.data.chunk_rows, CHUNK_ROW.bytes) * PAGE_BYTES
     const blobs = trees + pagesFor(head.data.tree_rows, TREE_ROW.bytes) * PAGE_BYTES
     // so that no table is made larger than the file that it is read from

@@ -10,7 +10,7 @@ import { damaged } from './format.ts'
  *   chunk pages   rows: name (32), block u32, index u16, length u32; sorted by name
  *   tree pages    rows: tag (16), offset of its blob among the blobs (6 bytes); sorted by tag
  *   blobs         u32 length, u32 CRC-32, then: varint size; runs (1, u32 block, varint first, count) and holes (2, varint length)
- *   blocks        rows: origin u16, pack u32, block u16, chunks u16
+ *   block pages   rows: origin u16, pack u32, block u16, chunks u16; in the order of their numbers
  *   JSON          sections, origins, gear key, unit of chunks; after it u32 length, u32 CRC-32
  *   seal          40 bytes, added once the backup is committed: magic, manifest's SHA-256
  *
@@ -22,7 +22,7 @@ const PAGE_ROOM = PAGE_BYTES - 4
 
 export const CHUNK_ROW = { bytes: 42, key: 32, ref: 32, index: 36, length: 38 } as const
 export const TREE_ROW = { bytes: 22, key: 16, offset: 16 } as const
-export const BLOCK_ROW_BYTES = 10
+export const BLOCK_ROW = { bytes: 10, pack: 2, block: 6, chunks: 8 } as const
 export const SEAL_MAGIC = Buffer.from('HFKNOWN1')
 export const SEAL_BYTES = SEAL_MAGIC.length + 32
 
@@ -38,7 +38,7 @@ const hex = z.string().regex(/^[0-9a-f]{64}$/)
 const count = z.number().int().nonnegative()
 
 export const knownHeadSchema = z.strictObject({
-  format: z.literal(1),
+  format: z.literal(2),
   gear_key: hex,
   chunk_unit: z.literal(CHUNK_UNITS).nullable(),
   chunk_rows: count,
@@ -48,7 +48,6 @@ export const knownHeadSchema = z.strictObject({
   blobs_at: count,
   blocks_at: count,
   blocks: count,
-  blocks_crc: count,
   /** The first is the backup itself; its manifest's hash is in the seal. */
   origins: z.array(
     z.strictObject({

@@ -1,15 +1,35 @@
 import { randomBytes } from 'node:crypto'
+import { closeSync, openSync, writeSync } from 'node:fs'
+import path from 'node:path'
 import { expect, test } from 'vitest'
 import { MIB } from './format.ts'
-import { NameFilter } from './known-pages.ts'
+import { PAGE_BYTES, PageWriter } from './known-layout.ts'
+import { CheckedPages, NameFilter } from './known-pages.ts'
+import { temporaryFolder } from './testing/temporary-folders.ts'
 
-test('the filter in memory has a cap of 32 MiB, however long the list is, and never denies a name that it was given', () => {
+test('the filter in memory has a cap of 8 MiB, however long the list is, and never denies a name that it was given', () => {
   const before = process.memoryUsage().arrayBuffers
   const filter = new NameFilter(1_000_000_000_000)
-  expect(process.memoryUsage().arrayBuffers - before).toBeLessThanOrEqual(33 * MIB)
+  expect(process.memoryUsage().arrayBuffers - before).toBeLessThanOrEqual(9 * MIB)
   const names = Array.from({ length: 10_000 }, () => randomBytes(32))
   for (const name of names) filter.add(name)
   expect(names.every((name) => filter.mayHold(name))).toBe(true)
   const strangers = Array.from({ length: 10_000 }, () => randomBytes(32))
   expect(strangers.filter((name) => filter.mayHold(name)).length).toBeLessThan(10)
+})
+
+test('a page that is damaged after the list was opened is no row, and neither is what lies behind the last one', () => {
+  const fd = openSync(path.join(temporaryFolder(), 'pages'), 'wx+')
+  let at = 0
+  const pages = new PageWriter(10, (bytes) => void (at += writeSync(fd, bytes, 0, bytes.length, at)))
+  for (let n = 0; n < 1000; n++) pages.add(Buffer.from(String(n).padStart(10, '0')))
+  pages.end()
+  expect(at).toBe(3 * PAGE_BYTES)
+  const rows = new CheckedPages(fd, 0, 1000, 10, 'list')
+  expect([0, 999, 409, 408, 5].map((n) => Number(rows.row(n)))).toEqual([0, 999, 409, 408, 5])
+  expect([...rows.rows()].length).toBe(1000)
+  expect(() => rows.row(1000)).toThrow(expect.objectContaining({ code: 'object_damaged' }))
+  writeSync(fd, 'x', PAGE_BYTES + 100)
+  expect(() => new CheckedPages(fd, 0, 1000, 10, 'list').row(500)).toThrow(expect.objectContaining({ code: 'object_damaged' }))
+  closeSync(fd)
 })

@@ -2,40 +2,95 @@ import { readSync } from 'node:fs'
 import { damaged, MIB } from './format.ts'
 import { checkPage, PAGE_BYTES, pagesFor, rowsPerPage } from './known-layout.ts'
 
-/** Sorted rows in checksummed pages of a file. In memory: the first eight bytes of each page, and a small cache. */
-export class SortedPages {
+/** Rows in checksummed pages of a file. In memory: a small cache. */
+export class CheckedPages {
+  protected readonly pages: number
   readonly #fd: number
   readonly #at: number
   readonly #rows: number
   readonly #rowBytes: number
-  readonly #keyBytes: number
   readonly #file: string
-  readonly #pages: number
-  readonly #firstKeys: BigUint64Array
   readonly #cache: Buffer
   readonly #cached: Int32Array
 
-  constructor(fd: number, at: number, rows: number, rowBytes: number, keyBytes: number, file: string) {
+  constructor(fd: number, at: number, rows: number, rowBytes: number, file: string) {
     this.#fd = fd
     this.#at = at
     this.#rows = rows
     this.#rowBytes = rowBytes
-    this.#keyBytes = keyBytes
     this.#file = file
-    this.#pages = pagesFor(rows, rowBytes)
-    this.#firstKeys = new BigUint64Array(this.#pages)
-    this.#cached = new Int32Array(Math.min(CACHED, this.#pages)).fill(-1)
+    this.pages = pagesFor(rows, rowBytes)
+    this.#cached = new Int32Array(Math.min(CACHED, this.pages)).fill(-1)
     this.#cache = Buffer.allocUnsafe(this.#cached.length * PAGE_BYTES)
   }
 
-  /** Reads and checks every page once. `onRow` gets a view. */
-  load(onRow: (row: Buffer) => void): void {
-    let n = 0
-    let page = -1
-    for (const row of this.rows()) {
-      if (Math.floor(n / rowsPerPage(this.#rowBytes)) !== page) this.#firstKeys[++page] = row.readBigUInt64BE(0)
-      onRow(row)
-      n++
+  /** A view of it, valid until the next call. */
+  row(n: number): Buffer {
+    if (n >= this.#rows) throw damaged(this.#file, `row ${n} is wanted of ${this.#rows}`)
+    const most = rowsPerPage(this.#rowBytes)
+    const at = (n % most) * this.#rowBytes
+    return this.page(Math.floor(n / most)).subarray(at, at + this.#rowBytes)
+  }
+
+  *rows(): Generator<Buffer> {
+    for (const { page, bytes } of this.inOrder()) {
+      for (let n = 0; n < this.rowsOf(page); n++) yield bytes.subarray(n * this.#rowBytes, (n + 1) * this.#rowBytes)
+    }
+  }
+
+  /** Every page, checked; a view each, valid until the next. */
+  protected *inOrder(): Generator<{ page: number; bytes: Buffer }> {
+    const window = Buffer.allocUnsafe(PAGE_BYTES * 64)
+    for (let page = 0; page < this.pages; page++) {
+      const slot = (page % 64) * PAGE_BYTES
+      if (slot === 0) this.#readPages(window, page, Math.min(64, this.pages - page))
+      const bytes = window.subarray(slot, slot + PAGE_BYTES)
+      checkPage(bytes, this.#file)
+      yield { page, bytes }
+    }
+  }
+
+  protected rowsOf(page: number): number {
+    const most = rowsPerPage(this.#rowBytes)
+    return Math.min(most, this.#rows - page * most)
+  }
+
+  protected page(page: number): Buffer {
+    const slot = page % this.#cached.length
+    const bytes = this.#cache.subarray(slot * PAGE_BYTES, (slot + 1) * PAGE_BYTES)
+    if (this.#cached[slot] === page) return bytes
+    this.#cached[slot] = -1
+    this.#readPages(bytes, page, 1)
+    checkPage(bytes, this.#file)
+    this.#cached[slot] = page
+    return bytes
+  }
+
+  #readPages(into: Buffer, page: number, count: number): void {
+    const length = count * PAGE_BYTES
+    if (readSync(this.#fd, into, 0, length, this.#at + page * PAGE_BYTES) !== length)
+      throw damaged(this.#file, 'it ends too early')
+  }
+}
+
+/** Such rows, sorted. In memory besides: the first eight bytes of each page. */
+export class SortedPages extends CheckedPages {
+  readonly #rowBytes: number
+  readonly #keyBytes: number
+  readonly #firstKeys: BigUint64Array
+
+  constructor(fd: number, at: number, rows: number, rowBytes: number, keyBytes: number, file: string) {
+    super(fd, at, rows, rowBytes, file)
+    this.#rowBytes = rowBytes
+    this.#keyBytes = keyBytes
+    this.#firstKeys = new BigUint64Array(this.pages)
+  }
+
+  /** Reads and checks every page once. `onRow` gets its page and where it begins there: twenty million views would be work for the collector. */
+  load(onRow: ((page: Buffer, at: number) => void) | null): void {
+    for (const { page, bytes } of this.inOrder()) {
+      this.#firstKeys[page] = bytes.readBigUInt64BE(0)
+      if (onRow) for (let n = 0; n < this.rowsOf(page); n++) onRow(bytes, n * this.#rowBytes)
     }
   }
 
@@ -44,27 +99,16 @@ export class SortedPages {
     const head = key.readBigUInt64BE(0)
     // the last page whose first key is not above; pages that begin with the same eight bytes are tried backwards
     for (let page = this.#lastNotAbove(head); page >= 0; page--) {
-      const row = this.#search(this.#page(page), this.#rowsOf(page), key)
+      const row = this.#search(this.page(page), this.rowsOf(page), key)
       if (row) return row
       if ((this.#firstKeys[page] as bigint) !== head) return null
     }
     return null
   }
 
-  *rows(): Generator<Buffer> {
-    const window = Buffer.allocUnsafe(PAGE_BYTES * 64)
-    for (let page = 0; page < this.#pages; page++) {
-      const slot = (page % 64) * PAGE_BYTES
-      if (slot === 0) this.#readPages(window, page, Math.min(64, this.#pages - page))
-      const bytes = window.subarray(slot, slot + PAGE_BYTES)
-      checkPage(bytes, this.#file)
-      for (let n = 0; n < this.#rowsOf(page); n++) yield bytes.subarray(n * this.#rowBytes, (n + 1) * this.#rowBytes)
-    }
-  }
-
   #lastNotAbove(head: bigint): number {
     let low = 0
-    let high = this.#pages
+    let high = this.pages
     while (low < high) {
       const middle = (low + high) >>> 1
       if ((this.#firstKeys[middle] as bigint) <= head) low = middle + 1
@@ -86,48 +130,30 @@ export class SortedPages {
     }
     return null
   }
-
-  #rowsOf(page: number): number {
-    const most = rowsPerPage(this.#rowBytes)
-    return Math.min(most, this.#rows - page * most)
-  }
-
-  #page(page: number): Buffer {
-    const slot = page % this.#cached.length
-    const bytes = this.#cache.subarray(slot * PAGE_BYTES, (slot + 1) * PAGE_BYTES)
-    if (this.#cached[slot] === page) return bytes
-    this.#cached[slot] = -1
-    this.#readPages(bytes, page, 1)
-    checkPage(bytes, this.#file)
-    this.#cached[slot] = page
-    return bytes
-  }
-
-  #readPages(into: Buffer, page: number, count: number): void {
-    const length = count * PAGE_BYTES
-    if (readSync(this.#fd, into, 0, length, this.#at + page * PAGE_BYTES) !== length)
-      throw damaged(this.#file, 'it ends too early')
-  }
 }
 
 /** Pages kept in memory: 2 MiB. */
 const CACHED = 512
 
-/** Says of most names that are not in the list that they aren't (a Bloom filter), in at most 32 MiB, without touching the disk. */
+/**
+ * Says of most names that are not in the list that they aren't (a Bloom filter), in at most 8 MiB, without looking at the disk: of all but one in two hundred up to
+ * five million names, and of three in four with twenty million. The others are looked up among the pages, which were read just before.
+ */
 export class NameFilter {
   readonly #bits: Uint8Array
   readonly #mask: number
 
   constructor(rows: number) {
     let bytes = 4096
-    while (bytes < rows * 1.5 && bytes < 32 * MIB) bytes *= 2
+    while (bytes < rows * 1.5 && bytes < 8 * MIB) bytes *= 2
     this.#bits = new Uint8Array(bytes)
     this.#mask = bytes * 8 - 1
   }
 
-  add(name: Buffer): void {
+  /** The name that begins there. */
+  add(names: Buffer, at = 0): void {
     for (let n = 0; n < 4; n++) {
-      const bit = name.readUInt32LE(4 + n * 4) & this.#mask
+      const bit = names.readUInt32LE(at + 4 + n * 4) & this.#mask
       ;(this.#bits[bit >>> 3] as number) |= 1 << (bit & 7)
     }
   }

@@ -1,72 +1,85 @@
 import { LIMITS } from './format.ts'
 
+/** Of the base's blocks the bits of every so many begin at a noted place; between them they are counted up. */
+const NOTED = 16
+
 /**
  * Every block that a running backup may reference, by a small number: first those of the base (as the known list numbers them),
  * then its own. A block of its own has a number from the moment it is begun, and a place (pack, block) once it is sealed. Beside it
- * stands which of its chunks the contents reference. Typed arrays: a terabyte has a million blocks.
+ * stands which of its chunks the contents reference. Typed arrays, and of the base's blocks nothing but those bits: a terabyte has a million blocks.
  */
 export class Places {
   /** Blocks with a smaller number are the base's. */
   readonly base: number
-  #count: number
-  #pack: Int32Array
-  #block: Uint16Array
-  #chunks: Uint16Array
+  readonly #baseChunks: readonly number[] | Uint16Array
+  readonly #baseBit: Float64Array
+  /** Of its own blocks, from `base` on. */
+  #own = 0
+  #pack = new Int32Array(1024).fill(UNPLACED)
+  #block = new Uint16Array(1024)
+  #chunks = new Uint16Array(1024)
   /** Where the block's bits begin. */
-  #bit: Float64Array
-  #bits = new Uint8Array(4096)
+  #bit = new Float64Array(1024)
+  #bits: Uint8Array
   #nextBit = 0
 
+  /** `baseChunks` is kept. */
   constructor(baseChunks: readonly number[] | Uint16Array) {
     this.base = baseChunks.length
-    this.#count = this.base
-    const room = Math.max(1024, this.base * 2)
-    this.#pack = new Int32Array(room).fill(UNPLACED)
-    this.#block = new Uint16Array(room)
-    this.#chunks = new Uint16Array(room)
-    this.#bit = new Float64Array(room)
-    for (let n = 0; n < this.base; n++) this.#allocate(n, baseChunks[n] as number)
+    this.#baseChunks = baseChunks
+    this.#baseBit = new Float64Array(Math.ceil(this.base / NOTED))
+    for (let n = 0; n < this.base; n++) {
+      if (n % NOTED === 0) this.#baseBit[n / NOTED] = this.#nextBit
+      this.#nextBit += requireChunks(baseChunks[n] as number)
+    }
+    this.#bits = new Uint8Array(Math.max(4096, Math.ceil(this.#nextBit / 8)))
   }
 
   /** All numbers are below it. */
   get count(): number {
-    return this.#count
+    return this.base + this.#own
   }
 
   begin(): number {
-    if (this.#count === this.#pack.length) this.#grow()
-    return this.#count++
+    if (this.#own === this.#pack.length) this.#grow()
+    return this.base + this.#own++
   }
 
   /** `pack` counts the packs that this backup may use, in any order: the number in the manifest comes later. */
   place(ref: number, pack: number, block: number, chunks: number): void {
-    this.#pack[ref] = pack
-    this.#block[ref] = block
-    this.#allocate(ref, chunks)
+    const row = ref - this.base
+    this.#pack[row] = pack
+    this.#block[row] = block
+    this.#chunks[row] = requireChunks(chunks)
+    this.#bit[row] = this.#nextBit
+    this.#nextBit += chunks
+    const bytes = Math.ceil(this.#nextBit / 8)
+    if (bytes > this.#bits.length)
+      this.#bits = enlarge(this.#bits, new Uint8Array(Math.max(bytes, Math.ceil(this.#bits.length * 1.25))))
   }
 
   isPlaced(ref: number): boolean {
-    return ref < this.base || this.#pack[ref] !== UNPLACED
+    return ref < this.base || this.#pack[ref - this.base] !== UNPLACED
   }
   packOf(ref: number): number {
-    return this.#pack[ref] as number
+    return this.#pack[ref - this.base] as number
   }
   blockOf(ref: number): number {
-    return this.#block[ref] as number
+    return this.#block[ref - this.base] as number
   }
   chunksOf(ref: number): number {
-    return this.#chunks[ref] as number
+    return (ref < this.base ? this.#baseChunks[ref] : this.#chunks[ref - this.base]) as number
   }
 
   markUsed(ref: number, first: number, count: number): void {
     if (first + count > this.chunksOf(ref))
       throw new RangeError(`chunks ${first} to ${first + count} of a block of ${this.chunksOf(ref)}`)
-    const from = (this.#bit[ref] as number) + first
+    const from = this.#bitOf(ref) + first
     for (let bit = from; bit < from + count; bit++) (this.#bits[Math.floor(bit / 8)] as number) |= 1 << (bit % 8)
   }
 
   isUsed(ref: number, index: number): boolean {
-    const bit = (this.#bit[ref] as number) + index
+    const bit = this.#bitOf(ref) + index
     return ((this.#bits[Math.floor(bit / 8)] as number) & (1 << (bit % 8))) !== 0
   }
 
@@ -83,16 +96,12 @@ export class Places {
     return runs
   }
 
-  #allocate(ref: number, chunks: number): void {
-    if (chunks > LIMITS.chunksPerBlock) throw new RangeError(`a block of ${chunks} chunks`)
-    this.#chunks[ref] = chunks
-    this.#bit[ref] = this.#nextBit
-    this.#nextBit += chunks
-    const bytes = Math.ceil(this.#nextBit / 8)
-    if (bytes <= this.#bits.length) return
-    const grown = new Uint8Array(Math.max(bytes, this.#bits.length * 2))
-    grown.set(this.#bits)
-    this.#bits = grown
+  #bitOf(ref: number): number {
+    if (ref >= this.base) return this.#bit[ref - this.base] as number
+    const noted = Math.floor(ref / NOTED)
+    let bit = this.#baseBit[noted] as number
+    for (let n = noted * NOTED; n < ref; n++) bit += this.#baseChunks[n] as number
+    return bit
   }
 
   #grow(): void {
@@ -106,9 +115,14 @@ export class Places {
   }
 }
 
+function requireChunks(chunks: number): number {
+  if (chunks > LIMITS.chunksPerBlock) throw new RangeError(`a block of ${chunks} chunks`)
+  return chunks
+}
+
 const UNPLACED = -1
 
-function enlarge<T extends Uint16Array | Float64Array>(from: T, to: T): T {
+function enlarge<T extends Uint8Array | Uint16Array | Float64Array>(from: T, to: T): T {
   to.set(from)
   return to
 }
