@@ -1,14 +1,11 @@
-import { createHash } from 'node:crypto'
-import { link, mkdir, open, rename, rm } from 'node:fs/promises'
+import { link, mkdir, rename, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { syncFolder } from '../../durable-file.ts'
 import { HoldfastError } from '../../errors.ts'
 import { randomBase32 } from '../../ids.ts'
 import { systemCode } from './errors.ts'
 import { makeFolders, TEMPORARY } from './paths.ts'
-
-/** Bytes that are written at a time. */
-const GATHERED = 1024 * 1024
+import { writeChecked } from './write-checked.ts'
 
 export interface Placement {
   readonly size: number
@@ -35,49 +32,6 @@ export async function place(root: string, key: string, body: AsyncIterable<Buffe
   } finally {
     await rm(temporary, { force: true })
   }
-}
-
-async function writeChecked(file: string, key: string, body: AsyncIterable<Buffer>, to: Placement): Promise<bigint> {
-  const handle = await open(file, 'wx', 0o600)
-  try {
-    const hash = createHash('sha256')
-    let written = 0
-    for await (const piece of gathered(body, to.size)) {
-      to.signal?.throwIfAborted()
-      written += piece.length
-      if (written > to.size) throw mismatch(key)
-      hash.update(piece)
-      // a bare write may take only a part of the bytes (a disk about to be full, a signal); writeFile goes on
-      await handle.writeFile(piece)
-    }
-    if (written !== to.size || !hash.digest().equals(to.sha256)) throw mismatch(key)
-    await handle.sync()
-    return (await handle.stat({ bigint: true })).mtimeNs
-  } finally {
-    await handle.close()
-  }
-}
-
-/** A connection gives a few KiB at a time, each of which would be a write of its own. A piece is valid until the next. */
-async function* gathered(body: AsyncIterable<Buffer>, size: number): AsyncGenerator<Buffer> {
-  const buffer = Buffer.allocUnsafe(Math.min(GATHERED, size))
-  let fill = 0
-  for await (const piece of body) {
-    if (fill + piece.length > buffer.length && fill > 0) {
-      yield buffer.subarray(0, fill)
-      fill = 0
-    }
-    if (piece.length >= buffer.length) yield piece
-    else fill += piece.copy(buffer, fill)
-  }
-  if (fill > 0) yield buffer.subarray(0, fill)
-}
-
-function mismatch(key: string): HoldfastError {
-  return new HoldfastError('object_damaged', `the body sent for object ${key} does not match its size and SHA-256`, {
-    hint: 'It was changed on its way. Send it again; if it happens again, test the memory and the network of the sender.',
-    retry: true,
-  })
 }
 
 /** False when another object has the name. A removal may take the folders away in between; they are made again. */

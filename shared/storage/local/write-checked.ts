@@ -1,0 +1,144 @@
+import { createHash } from 'node:crypto'
+import { open } from 'node:fs/promises'
+import { Readable } from 'node:stream'
+import { alignedPieces, DirectFile } from '../../direct-file.ts'
+import { HoldfastError } from '../../errors.ts'
+import type { Placement } from './place.ts'
+
+/** Writes a new file and syncs it. Throws `object_damaged` when the body has not the size and hash that it should have. Returns the file's mtime. */
+export async function writeChecked(file: string, key: string, body: AsyncIterable<Buffer>, to: Placement): Promise<bigint> {
+  const handle = await open(file, 'wx', 0o600)
+  try {
+    const direct = await DirectFile.over(handle, to.size)
+    const pieces = new Pieces(direct, key, to)
+    try {
+      await feed(body, pieces, to.signal)
+      await pieces.end()
+    } finally {
+      await pieces.close()
+      await direct.close()
+    }
+    await handle.sync()
+    return (await handle.stat({ bigint: true })).mtimeNs
+  } finally {
+    await handle.close()
+  }
+}
+
+/**
+ * Gathers a body, which comes a few KiB at a time, in pieces that are hashed and written: while one is written the next is
+ * filled.
+ */
+class Pieces {
+  readonly #file: DirectFile
+  readonly #key: string
+  readonly #to: Placement
+  readonly #hash = createHash('sha256')
+  #piece: Buffer
+  #other: Buffer
+  #fill = 0
+  #writing: Promise<void> = Promise.resolve()
+  #written = 0
+  #closed = false
+
+  constructor(file: DirectFile, key: string, to: Placement) {
+    this.#file = file
+    this.#key = key
+    this.#to = to
+    this.#piece = alignedPieces.take(to.size)
+    this.#other = alignedPieces.take(to.size)
+  }
+
+  /** Takes as much as there is room for at once: the number of bytes. */
+  take(bytes: Buffer, from: number): number {
+    if (this.#written + this.#fill + bytes.length - from > this.#to.size) throw mismatch(this.#key)
+    const taken = bytes.copy(this.#piece, this.#fill, from)
+    this.#fill += taken
+    return taken
+  }
+
+  get isFull(): boolean {
+    return this.#fill === this.#piece.length
+  }
+
+  /** Hands the full piece on; settles when there is room for the next. */
+  async next(): Promise<void> {
+    const [piece, fill, position] = [this.#piece, this.#fill, this.#written]
+    this.#hash.update(piece.subarray(0, fill))
+    // one write at a time: so the other piece is free when this one begins
+    await this.#writing
+    if (this.#closed) throw new HoldfastError('job_cancelled', `object ${this.#key} was given up`)
+    this.#writing = this.#file.write(piece.subarray(0, fill), position)
+    // told by whoever waits for it next
+    this.#writing.catch(() => undefined)
+    this.#piece = this.#other
+    this.#other = piece
+    this.#written += fill
+    this.#fill = 0
+  }
+
+  async end(): Promise<void> {
+    if (this.#fill > 0) await this.next()
+    await this.#writing
+    if (this.#written !== this.#to.size || !this.#hash.digest().equals(this.#to.sha256)) throw mismatch(this.#key)
+  }
+
+  /** Memory that is still written from is not anybody else's yet. */
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.#writing.catch(() => undefined)
+    alignedPieces.give(this.#piece)
+    alignedPieces.give(this.#other)
+  }
+}
+
+async function feed(body: AsyncIterable<Buffer>, pieces: Pieces, signal: AbortSignal | undefined): Promise<void> {
+  if (body instanceof Readable) return await feedFromStream(body, pieces, signal)
+  for await (const bytes of body) {
+    signal?.throwIfAborted()
+    for (let at = 0; at < bytes.length; ) {
+      at += pieces.take(bytes, at)
+      if (pieces.isFull) await pieces.next()
+    }
+  }
+}
+
+/** By its events: a promise for each of the few KiB that a connection gives at a time costs more than what is done with them. */
+function feedFromStream(body: Readable, pieces: Pieces, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settle = (error?: unknown) => {
+      body.off('data', onData).off('end', onEnd).off('error', settle).off('close', onClose)
+      signal?.removeEventListener('abort', onAbort)
+      // what fails from now on is of no interest; who sent it gets an answer only once nothing of it is left in the connection
+      body.on('error', () => undefined).resume()
+      if (error === undefined) resolve()
+      else reject(error)
+    }
+    const onAbort = () => settle(signal?.reason)
+    const onEnd = () => settle()
+    const onClose = () => settle(new HoldfastError('target_unreachable', 'the connection ended before the object did'))
+    const onData = (bytes: Buffer, from = 0) => {
+      try {
+        const at = from + pieces.take(bytes, from)
+        if (!pieces.isFull) return
+        body.pause()
+        pieces.next().then(() => {
+          if (at < bytes.length) onData(bytes, at)
+          if (!pieces.isFull) body.resume()
+        }, settle)
+      } catch (error) {
+        settle(error)
+      }
+    }
+    if (signal?.aborted) return onAbort()
+    signal?.addEventListener('abort', onAbort, { once: true })
+    body.on('data', onData).once('end', onEnd).once('error', settle).once('close', onClose)
+  })
+}
+
+function mismatch(key: string): HoldfastError {
+  return new HoldfastError('object_damaged', `the body sent for object ${key} does not match its size and SHA-256`, {
+    hint: 'It was changed on its way. Send it again; if it happens again, test the memory and the network of the sender.',
+    retry: true,
+  })
+}
