@@ -69,7 +69,11 @@ export interface OpenBlock {
   readonly hashes: Buffer
 }
 
-const TAIL = 256 * KIB
+/**
+ * What is read of a pack's end at first. The directory of a pack that was cut at 64 KiB is a quarter of it; one of small chunks is asked for once more. A restore of a
+ * little reads the ends of many packs for it, one at least of each backup that is leaned on.
+ */
+const tailOf = (size: number) => Math.min(size, Math.max(16 * KIB, Math.ceil(size / 128)))
 
 export interface BlockSourceOptions {
   readonly objects: ObjectSource
@@ -131,7 +135,7 @@ export class BlockSource {
     const key = objectKey(from.ref, name)
     if (size > LIMITS.pack || size < PACK_TRAILER) throw damaged(key, 'it has a bad size')
     const attempt = attemptOfPack(name)
-    const tailLength = Math.min(size, TAIL)
+    const tailLength = tailOf(size)
     const tail = await this.fetch(key, size - tailLength, tailLength)
     const opener = new PackOpener({ backup: from.ref, attempt, object: name }, from.keys(attempt), tail)
     const { directoryLength, blocks } = opener.footer(tail)
