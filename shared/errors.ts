@@ -83,6 +83,8 @@ export const ERRORS = {
   tool_version: row('FAILED_PRECONDITION', 409),
   tool_failed: row('INTERNAL', 500, true),
   disk_full: row('RESOURCE_EXHAUSTED', 507, true),
+  /** The agent's own: a source whose disk fails is `source_corrupt`, a store `target_unreachable`. */
+  disk_failed: row('UNAVAILABLE', 503, true),
   // repository
   format_unknown: row('FAILED_PRECONDITION', 422),
   object_missing: row('DATA_LOSS', 422),

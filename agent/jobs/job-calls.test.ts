@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import { HoldfastError } from '../../shared/errors.ts'
 import { FakeClock } from '../../shared/fake-clock.ts'
 import { type CallDeps, jobCalls } from './job-calls.ts'
@@ -54,3 +54,24 @@ it('what the control plane refuses is not asked again', async () => {
   await expect(call.signGets([])).rejects.toMatchObject({ code: 'attempt_fenced' })
   expect(calls).toBe(1)
 })
+
+it.each([
+  ['object_missing', 1],
+  ['backup_invalid', 0],
+] as const)(
+  'a commit refused with %s: what the store confirmed is believed no more, so that the next attempt sends it',
+  async (code, times) => {
+    const forgetPacks = vi.fn(async () => undefined)
+    const commitBackup = async () => Promise.reject(new HoldfastError(code, 'refused', { retry: true }))
+    const deps = {
+      objects: { commitBackup },
+      journal: { forgetPacks },
+      signFacts: () => ({}),
+      clock: new FakeClock(),
+      offlineLimitMs: LIMIT_MS,
+    }
+    const calls = jobCalls(deps as unknown as CallDeps, { jobId: 'job-1', attempt: 1 }, new AbortController().signal)
+    await expect(calls.commitBackup({ facts: {} as never, detail: {} as never })).rejects.toMatchObject({ code })
+    expect(forgetPacks).toHaveBeenCalledTimes(times)
+  },
+)

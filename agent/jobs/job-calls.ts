@@ -1,5 +1,5 @@
 import type { Clock } from '../../shared/clock.ts'
-import { asHoldfastError, HoldfastError } from '../../shared/errors.ts'
+import { asHoldfastError, HoldfastError, isHoldfastError } from '../../shared/errors.ts'
 import type { ObjectServiceClient } from '../../shared/generated/holdfast/agent/v1/objects.ts'
 import type { Facts, SignedFacts } from '../../shared/manifest/manifest.ts'
 import type { Journal } from './journal.ts'
@@ -28,7 +28,11 @@ export function jobCalls(deps: CallDeps, job: { jobId: string; attempt: number }
     commitBackup: ({ facts, detail }) => {
       const signed = Buffer.from(JSON.stringify(deps.signFacts(facts)))
       const request = { jobId, attempt, facts: signed, detailJson: JSON.stringify(detail) }
-      return call(() => deps.objects.commitBackup(request, { signal }))
+      return call(() => deps.objects.commitBackup(request, { signal })).catch(async (error: unknown) => {
+        // else each further attempt would name the same packs, and be refused for the same reason
+        if (isHoldfastError(error, 'object_missing')) await deps.journal.forgetPacks(jobId)
+        throw error
+      })
     },
     take: async ({ direction, bytes }) => {
       await deps.limits.take(direction, bytes, signal)

@@ -126,6 +126,17 @@ describe('the journal', () => {
     expect(await names(journal)).toEqual([['packs/1-a'], ['packs/2-a', 'packs/2-b']])
   })
 
+  it('forgets the packs of a store that has lost what it confirmed, and takes new ones', async () => {
+    const journal = await Journal.open(folder)
+    await journal.accept(command(1), keys(1))
+    await journal.packStored(jobId, 1, pack('packs/1-a'))
+    await journal.forgetPacks(jobId)
+    await journal.accept(command(2), keys(2))
+    await journal.packStored(jobId, 2, pack('packs/2-a'))
+    await journal.accept(command(3), keys(3))
+    expect(await names(journal)).toEqual([[], ['packs/2-a']])
+  })
+
   it('refuses to start over a damaged file, naming it', async () => {
     await writeFile(path.join(folder, `${jobId}.json`), '{"job_id":')
     await expect(Journal.open(folder)).rejects.toThrow(`${jobId}.json is damaged`)

@@ -170,6 +170,12 @@ export class Journal {
     await rememberPack(this.#folder, this.packsFile(jobId), attempt, pack)
   }
 
+  /** The store has lost some of what it confirmed: nothing that it confirmed is believed any more, and the next attempt sends all. */
+  async forgetPacks(jobId: string): Promise<void> {
+    await rm(this.packsFile(jobId), { force: true })
+    await syncFolder(this.#folder)
+  }
+
   packsFile(jobId: string): string {
     return path.join(this.#folder, `${requireJobId(jobId)}.packs`)
   }

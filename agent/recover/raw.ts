@@ -35,7 +35,8 @@ export async function writeRaw(source: BackupSource, folder: string, signal: Abo
 async function writeStream(file: string, bytes: AsyncIterable<Buffer>): Promise<void> {
   const handle = await open(file, 'wx', 0o600)
   try {
-    for await (const piece of bytes) await handle.write(piece)
+    // not `write`, which may write a part of it and say so without an error
+    for await (const piece of bytes) await handle.appendFile(piece)
     await handle.sync()
   } finally {
     await handle.close()

@@ -1,4 +1,5 @@
-import { closeSync, openSync, readSync, writeSync } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
+import { readWhole, writeWhole } from './positioned.ts'
 
 /**
  * Rows of one size on their way to being sorted by their first bytes, which are spread evenly (hashes): written to a file in
@@ -64,7 +65,7 @@ export class BucketSpool {
 
   #flush(bucket: Bucket): void {
     if (!bucket.buffer) return
-    writeSync(this.#fd, bucket.buffer, 0, bucket.fill, this.#end)
+    writeWhole(this.#fd, bucket.buffer.subarray(0, bucket.fill), this.#end)
     bucket.pieces.push({ at: this.#end, length: bucket.fill })
     this.#end += bucket.fill
     bucket.fill = 0
@@ -74,7 +75,7 @@ export class BucketSpool {
     const rows = Buffer.allocUnsafe(bucket.rows * this.#rowBytes)
     let at = 0
     for (const piece of bucket.pieces) {
-      readSync(this.#fd, rows, at, piece.length, piece.at)
+      readWhole(this.#fd, rows.subarray(at, at + piece.length), piece.at, 'the spool of the list of known chunks')
       at += piece.length
     }
     if (bucket.buffer) bucket.buffer.copy(rows, at, 0, bucket.fill)

@@ -1,8 +1,9 @@
-import { closeSync, openSync, readSync, writeSync } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
 import path from 'node:path'
 import type { Directory } from './directory.ts'
 import { NAME_BYTES } from './format.ts'
 import { type ChunkPlace, OwnChunks } from './own-chunks.ts'
+import { readWhole, writeWhole } from './positioned.ts'
 
 /** Names of blocks that were met lately: each of two generations holds so many. */
 const LATELY = 65_536
@@ -75,7 +76,7 @@ export class EarlierChunks {
   #meet(row: number, first: Buffer): boolean {
     const chunks = this.#chunks[row] as number
     const names = Buffer.allocUnsafe(chunks * NAME_BYTES)
-    readWhole(this.#fd as number, names, this.#at[row] as number)
+    readWhole(this.#fd as number, names, this.#at[row] as number, 'the file of the names of earlier attempts')
     if (first.compare(names, 0, NAME_BYTES) !== 0) return false
     if (this.#lately.count + chunks > LATELY) {
       this.#before = this.#lately
@@ -112,16 +113,4 @@ const EMPTY = -1
 function enlarged<T extends Uint32Array | Uint16Array | Float64Array>(from: T, to: T): T {
   to.set(from)
   return to
-}
-
-function writeWhole(fd: number, bytes: Buffer, at: number): void {
-  for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, at + done)
-}
-
-function readWhole(fd: number, into: Buffer, at: number): void {
-  for (let done = 0; done < into.length; ) {
-    const read = readSync(fd, into, done, into.length - done, at + done)
-    if (read === 0) throw new RangeError('the file of the names of earlier attempts has become shorter')
-    done += read
-  }
 }

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { closeSync, fstatSync, openSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { HoldfastError } from '../errors.ts'
 import { Secret } from '../secret.ts'
@@ -18,6 +18,7 @@ import {
   TREE_ROW,
 } from './known-layout.ts'
 import { CheckedPages, NameFilter, SortedPages } from './known-pages.ts'
+import { readUpTo } from './positioned.ts'
 import type { KnownChunks } from './repository.ts'
 import { FileWindow } from './spool-file.ts'
 
@@ -152,7 +153,7 @@ export class KnownFile implements KnownChunks {
 
   #read(length: number, at: number): Buffer {
     const bytes = Buffer.allocUnsafe(length)
-    if (readSync(this.#fd, bytes, 0, length, at) !== length) throw damaged(this.#file, 'it ends too early')
+    if (readUpTo(this.#fd, bytes, at) < length) throw damaged(this.#file, 'it ends too early')
     return bytes
   }
 }

@@ -1,6 +1,6 @@
-import { readSync } from 'node:fs'
 import { damaged, MIB } from './format.ts'
 import { checkPage, PAGE_BYTES, pagesFor, rowsPerPage } from './known-layout.ts'
+import { readUpTo } from './positioned.ts'
 
 /** Rows in checksummed pages of a file. In memory: a small cache. */
 export class CheckedPages {
@@ -68,7 +68,7 @@ export class CheckedPages {
 
   #readPages(into: Buffer, page: number, count: number): void {
     const length = count * PAGE_BYTES
-    if (readSync(this.#fd, into, 0, length, this.#at + page * PAGE_BYTES) !== length)
+    if (readUpTo(this.#fd, into.subarray(0, length), this.#at + page * PAGE_BYTES) < length)
       throw damaged(this.#file, 'it ends too early')
   }
 }

@@ -34,7 +34,8 @@ export async function keepKnown(scratch: string, folder: string, backup: { id: s
   await copyFile(path.join(scratch, 'known'), draft, constants.COPYFILE_FICLONE)
   const handle = await open(draft, 'a')
   try {
-    await handle.write(Buffer.concat([SEAL_MAGIC, backup.manifestSha256]))
+    // not `write`, which may write a part
+    await handle.appendFile(Buffer.concat([SEAL_MAGIC, backup.manifestSha256]))
     await handle.sync()
   } finally {
     await handle.close()

@@ -1,5 +1,7 @@
-import { readSync, writeSync } from 'node:fs'
+import { readSync } from 'node:fs'
+import { onOwnDisk } from '../own-disk.ts'
 import { KIB } from './format.ts'
+import { writeWhole } from './positioned.ts'
 
 /** Small records on their way into a file and out of one: a system call for each costs more than all else that is done with it. */
 
@@ -35,11 +37,8 @@ export class FileAppender {
   }
 
   #write(bytes: Buffer): void {
-    for (let done = 0; done < bytes.length; ) {
-      const step = writeSync(this.#fd, bytes, done, bytes.length - done, this.#written)
-      done += step
-      this.#written += step
-    }
+    writeWhole(this.#fd, bytes, this.#written)
+    this.#written += bytes.length
   }
 }
 
@@ -67,7 +66,8 @@ export class FileWindow {
     this.#at = at
     this.#length = 0
     while (this.#length < length) {
-      const step = readSync(this.#fd, this.#window, this.#length, wanted - this.#length, at + this.#length)
+      const from = this.#length
+      const step = onOwnDisk(() => readSync(this.#fd, this.#window, from, wanted - from, at + from))
       if (step === 0) return
       this.#length += step
     }
