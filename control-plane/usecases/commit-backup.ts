@@ -39,7 +39,7 @@ export async function commitBackup(
   const signed = parseFacts(request.facts)
   await checkOrigin(cp, running, signed)
   const target = await cp.target(running.backup.target)
-  await checkStore(running, signed.facts, target)
+  await checkStore(running.backup, signed.facts, target)
   const { facts } = signed
   const detail = parseDetail(request.detailJson)
   await cp.catalog.transaction((tx) =>
@@ -156,7 +156,7 @@ function requireAgent(signed: SignedFacts, fleet: Fleet, agentId: string): void 
 }
 
 /** The store's own word on every object: there, whole, and the one that was asked for. */
-async function checkStore({ backup }: RunningJob, facts: Facts, target: StorageTarget): Promise<void> {
+export async function checkStore(backup: BackupPlaceRef, facts: Facts, target: StorageTarget): Promise<void> {
   const limit = pLimit(HEADS_AT_ONCE)
   await Promise.all(
     facts.objects.map((object) =>

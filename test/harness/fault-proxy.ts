@@ -7,7 +7,7 @@ import {
 } from 'node:http'
 import { createServer as createTls, request as requestTls } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
-import { PassThrough } from 'node:stream'
+import { Readable } from 'node:stream'
 import type { TestCertificate } from './certificate.ts'
 
 /**
@@ -37,6 +37,14 @@ export type Fault =
   | { readonly kind: 'without-headers'; readonly names: readonly string[] }
   /** The request is held until `release` resolves. */
   | { readonly kind: 'hold'; readonly release: Promise<void> }
+  /** The server does it at once, and its answer is held until `release` resolves: answers to later requests overtake it. */
+  | { readonly kind: 'hold-reply'; readonly release: Promise<void>; answered?(): void }
+  /** The server gets the request twice, one after the other; the second answer is given. */
+  | { readonly kind: 'request-twice' }
+  /** The answer comes twice on its connection. */
+  | { readonly kind: 'reply-twice' }
+  /** The server hears nothing: the last answer to a request of the same method is given again. Passes while there is none. */
+  | { readonly kind: 'stale-reply' }
 
 export interface SeenRequest {
   /** Counts from 1. */
@@ -47,12 +55,25 @@ export interface SeenRequest {
   readonly headers: IncomingMessage['headers']
 }
 
+export interface DoneRequest extends SeenRequest {
+  readonly fault: Fault
+  /** Bytes of the body that were passed on to the server, twice where it got them twice. */
+  passedBytes: number
+}
+
+interface Answer {
+  readonly status: number
+  /** Names and values in turn. */
+  readonly headers: string[]
+  readonly body: Buffer
+}
+
 export interface FaultProxy extends AsyncDisposable {
   readonly port: number
   /** `http://127.0.0.1:PORT` or `https://...`. */
   readonly origin: string
   /** Every request so far, with what was done to it. */
-  readonly seen: ReadonlyArray<SeenRequest & { readonly fault: Fault }>
+  readonly seen: readonly Readonly<DoneRequest>[]
   /** What happens to requests from now on. */
   script: (request: SeenRequest) => Fault
   stop(): Promise<void>
@@ -69,16 +90,18 @@ export interface FaultProxyOptions {
 const PASS: Fault = { kind: 'pass' }
 
 export async function startFaultProxy(options: FaultProxyOptions): Promise<FaultProxy> {
-  const seen: Array<SeenRequest & { fault: Fault }> = []
+  const seen: DoneRequest[] = []
+  const last = new Map<string, Answer>()
   const sockets = new Set<Socket>()
   const listener: RequestListener = (request, response) => {
     const { method = '', url = '', headers } = request
     const one: SeenRequest = { number: seen.length + 1, method, url, headers }
     const fault = proxy.script(one)
-    seen.push({ ...one, fault })
+    const done: DoneRequest = { ...one, fault, passedBytes: 0 }
+    seen.push(done)
     // taken now: a request that ended has none any more
     const { socket } = request
-    serve(options.upstream, request, response, fault).catch(() => socket.destroy())
+    serve({ upstream: options.upstream, request, response, fault, done, last }).catch(() => socket.destroy())
   }
   const { tls } = options
   const server = tls ? createTls({ key: tls.key.reveal(), cert: tls.cert }, listener) : createPlain(listener)
@@ -103,15 +126,40 @@ export async function startFaultProxy(options: FaultProxyOptions): Promise<Fault
   return proxy
 }
 
-async function serve(upstream: string, request: IncomingMessage, response: ServerResponse, fault: Fault): Promise<void> {
+interface Exchange {
+  readonly upstream: string
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  readonly fault: Fault
+  readonly done: DoneRequest
+  /** Of each method. */
+  readonly last: Map<string, Answer>
+}
+
+async function serve(exchange: Exchange): Promise<void> {
+  const { request, response, fault, last } = exchange
   const { socket } = request
   if (fault.kind === 'status') {
     request.resume()
     response.writeHead(fault.status, { ...fault.headers }).end(fault.body ?? '')
     return
   }
+  const before = last.get(request.method ?? '')
+  if (fault.kind === 'stale-reply' && before) {
+    for await (const _ of request);
+    response.writeHead(before.status, before.headers as never).end(before.body)
+    return
+  }
   if (fault.kind === 'hold') await fault.release
-  const answer = await forward(upstream, request, fault)
+  if (fault.kind === 'request-twice') return serveTwice(exchange)
+  const answer = await forward(
+    exchange,
+    changed(exchange, () => reset(socket)),
+  )
+  if (fault.kind === 'hold-reply') {
+    fault.answered?.()
+    await fault.release
+  }
   if (fault.kind === 'lose-reply') {
     // to its end: the server is then done with the request
     for await (const _ of answer);
@@ -120,7 +168,9 @@ async function serve(upstream: string, request: IncomingMessage, response: Serve
   }
   response.writeHead(answer.statusCode ?? 502, passedOn(answer.rawHeaders, fault) as never)
   let sent = 0
+  const pieces: Buffer[] = []
   for await (const piece of paced(answer, fault)) {
+    pieces.push(piece)
     if (fault.kind === 'cut-reply' && sent + piece.length >= fault.afterBytes) {
       response.write(piece.subarray(0, fault.afterBytes - sent), () => reset(socket))
       return
@@ -128,7 +178,27 @@ async function serve(upstream: string, request: IncomingMessage, response: Serve
     sent += piece.length
     if (!response.write(piece)) await roomAgain(response)
   }
-  response.end()
+  const whole: Answer = { status: answer.statusCode ?? 502, headers: answer.rawHeaders, body: Buffer.concat(pieces) }
+  if (whole.status < 300) last.set(request.method ?? '', whole)
+  if (fault.kind === 'reply-twice') response.end(() => socket.write(onTheWire(whole)))
+  else response.end()
+}
+
+async function serveTwice(exchange: Exchange): Promise<void> {
+  const pieces: Buffer[] = []
+  for await (const piece of exchange.request) pieces.push(piece)
+  // its own answer is nobody's
+  for await (const _ of await forward(exchange, [...pieces]));
+  const answer = await forward(exchange, pieces)
+  exchange.done.passedBytes = 2 * pieces.reduce((sum, { length }) => sum + length, 0)
+  exchange.response.writeHead(answer.statusCode ?? 502, answer.rawHeaders as never)
+  for await (const piece of answer) exchange.response.write(piece)
+  exchange.response.end()
+}
+
+function onTheWire({ status, headers, body }: Answer): Buffer {
+  const lines = headers.flatMap((name, n) => (n % 2 ? [] : [`${name}: ${headers[n + 1]}`]))
+  return Buffer.concat([Buffer.from(`HTTP/1.1 ${status} Again\r\n${lines.join('\r\n')}\r\n\r\n`, 'latin1'), body])
 }
 
 /** Names and values in turn. */
@@ -147,10 +217,9 @@ function roomAgain(response: ServerResponse): Promise<void> {
   })
 }
 
-function forward(upstream: string, request: IncomingMessage, fault: Fault): Promise<IncomingMessage> {
+function forward({ upstream, request }: Exchange, body: AsyncIterable<Buffer> | Iterable<Buffer>): Promise<IncomingMessage> {
   const { hostname, port, protocol } = new URL(upstream)
   const send = protocol === 'https:' ? requestTls : requestPlain
-  const { socket } = request
   return new Promise((resolve, reject) => {
     // the raw list keeps `Host` as the client signed it, and the spelling and order of all others
     const options = {
@@ -163,17 +232,18 @@ function forward(upstream: string, request: IncomingMessage, fault: Fault): Prom
     }
     const onward = send({ ...options, headers: request.rawHeaders as never, setHost: false }, resolve)
     onward.once('error', reject)
-    const body = PassThrough.from(changed(request, fault, () => reset(socket)))
-    body.once('error', (error) => onward.destroy(error))
-    body.pipe(onward)
+    const pieces = Readable.from(body, { objectMode: false })
+    pieces.once('error', (error) => onward.destroy(error))
+    pieces.pipe(onward)
   })
 }
 
-async function* changed(request: IncomingMessage, fault: Fault, cut: () => void): AsyncGenerator<Buffer> {
+async function* changed({ request, fault, done }: Exchange, cut: () => void): AsyncGenerator<Buffer> {
   let passed = 0
   for await (const piece of paced(request, fault)) {
     const from = passed
     passed += piece.length
+    done.passedBytes = passed
     if (fault.kind === 'cut-request' && passed >= fault.afterBytes) {
       yield piece.subarray(0, fault.afterBytes - from)
       cut()

@@ -18,8 +18,10 @@ export interface ProcessOptions {
   readonly ready?: (process: StartedProcess) => boolean | Promise<boolean>
   /** 60 s unless told. */
   readonly readyMs?: number
-  /** A program of Node's that is sent messages. */
+  /** A program of Node's that is sent messages (structured clone). */
   readonly ipc?: boolean
+  /** Of those that it sends, with `ipc`. */
+  readonly onMessage?: (message: unknown) => void
 }
 
 export interface Ended {
@@ -65,8 +67,10 @@ export async function startProcess(
     env: { ...base, ...options.env },
     detached: true,
     stdio: [options.typed ? 'pipe' : 'ignore', 'pipe', 'pipe', ...(options.ipc ? ['ipc' as const] : [])],
+    serialization: 'advanced',
     ...user,
   })
+  if (options.onMessage) child.on('message', options.onMessage)
   const exited = new Promise<Ended>((resolve, reject) => {
     child.once('error', reject)
     child.once('exit', (status, signal) => {

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { arch, platform, tmpdir } from 'node:os'
 import path from 'node:path'
-import { readArguments } from './arguments.ts'
+import { CAMPAIGNS, readArguments } from './arguments.ts'
 import { line, type Part, report } from './report.ts'
 import { runStaticStep, STATIC_STEPS } from './static-steps.ts'
 import type { Outcome, RunContext } from './step.ts'
@@ -13,7 +13,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
   process.on(signal, () => stop.abort(new Error(`ended by ${signal}`)))
 
 const wanted = readArguments(process.argv.slice(2))
-if (wanted.seeds !== undefined) process.env.HOLDFAST_TEST_SEEDS = wanted.seeds
+if (wanted.seeds !== undefined) process.env[CAMPAIGNS[wanted.campaign].variable] = wanted.seeds
 // Tools that are written for Node find ours first; a system's Node 20 could not run the product's own code.
 process.env.PATH = `${path.dirname(process.execPath)}${path.delimiter}${process.env.PATH ?? ''}`
 const root = path.resolve(import.meta.dirname, '../..')

@@ -1,10 +1,11 @@
+import { existsSync } from 'node:fs'
 import { cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type ThrowAwayFolder, throwAwayFolder } from '../harness/folders.ts'
 import { isRunning, startProcess } from '../harness/processes.ts'
 import { waitFor } from '../harness/wait.ts'
-import { readArguments } from './arguments.ts'
+import { CAMPAIGNS, readArguments } from './arguments.ts'
 import { endNoted, endTree } from './end-processes.ts'
 import { lockTrouble } from './lock-file.ts'
 import { report } from './report.ts'
@@ -128,7 +129,7 @@ describe('the report', () => {
 describe('arguments', () => {
   it('run everything, named parts, or the files that match', () => {
     const all = Object.keys(SUITES)
-    expect(readArguments([])).toEqual({ staticSteps: true, suites: all, filters: [], seeds: undefined })
+    expect(readArguments([])).toMatchObject({ staticSteps: true, suites: all, filters: [], seeds: undefined })
     expect(readArguments(['static'])).toMatchObject({ staticSteps: true, suites: [] })
     expect(readArguments(['unit', 'agent/link'])).toMatchObject({ staticSteps: false, suites: ['unit'], filters: ['agent/link'] })
     expect(readArguments(['agent/link'])).toMatchObject({ staticSteps: false, suites: all, filters: ['agent/link'] })
@@ -138,6 +139,18 @@ describe('arguments', () => {
     expect(() => readArguments(['--seeds', '9..3'])).toThrow('names no seeds')
     expect(() => readArguments(['--fast'])).toThrow('unknown option --fast')
     expect(() => readArguments(['--seeds', 'x'])).toThrow('names no seeds')
+    const dataPath = { filters: ['test/fault/data-path/data-path.test.ts'], campaign: 'data-path' }
+    expect(readArguments(['faults', '--campaign', 'data-path', '--seeds', '9'])).toMatchObject({ ...dataPath, seeds: '9' })
+    expect(readArguments(['faults', '--campaign', 'data-path'])).toMatchObject({
+      ...dataPath,
+      staticSteps: false,
+      seeds: undefined,
+    })
+    expect(() => readArguments(['--campaign', 'others'])).toThrow('there are whole-system and data-path')
+  })
+
+  it('lead to files that are there', () => {
+    for (const { file } of Object.values(CAMPAIGNS)) expect(existsSync(path.join(ROOT, file))).toBe(true)
   })
 })
 

@@ -104,8 +104,7 @@ export class TestFleet {
     }
   }
 
-  commit(facts: Manifest['facts'], day: number): Manifest {
-    const signed = signFacts(facts, this.agent)
+  commit(facts: Manifest['facts'], day: number, signed = signFacts(facts, this.agent)): Manifest {
     const committed_at = new Date(Date.UTC(2026, 0, 1 + day, 3)).toISOString()
     const predecessor = this.lastManifest ? this.sha256(this.lastManifest).toString('hex') : null
     const commit = { fleet_id: this.fleetId, committed_at, sequence: ++this.#sequence, predecessor }

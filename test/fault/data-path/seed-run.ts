@@ -1,0 +1,293 @@
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { mkdir, rm } from 'node:fs/promises'
+import path from 'node:path'
+import { engineFor } from '../../../agent/engines/registry.ts'
+import { restorePlan } from '../../../agent/engines/testing/plans.ts'
+import { testRun } from '../../../agent/engines/testing/run.ts'
+import { BackupKind, JobCommand, JobOutcome, type JobResult } from '../../../shared/generated/holdfast/agent/v1/jobs.ts'
+import { newBackupId, newJobId } from '../../../shared/ids.ts'
+import { objectKey } from '../../../shared/manifest/layout.ts'
+import type { Manifest } from '../../../shared/manifest/manifest.ts'
+import { openReader } from '../../../shared/repository/reader.ts'
+import { seeded } from '../../harness/seeded.ts'
+import { attempt, type Ended, foldersOf } from './attempt.ts'
+import type { Fault, Schedule, Step } from './schedule.ts'
+import { makeSource, type Source } from './source.ts'
+import type { DataPathWorld } from './world.ts'
+
+/** What came of an attempt. `code`: why it failed. */
+export interface Outcome {
+  readonly step: Step['kind']
+  readonly fault: Fault | null
+  readonly met: boolean
+  readonly code: string | null
+  /** Of a backup: whether it counts, whatever its attempt said. */
+  readonly good: boolean
+}
+
+export interface SeedResult {
+  readonly outcomes: readonly Outcome[]
+  /** Of backups that took several attempts: bytes of packs that went to the store beyond those that the manifest names. */
+  readonly beyondBytes: readonly number[]
+}
+
+interface Good {
+  readonly id: string
+  readonly type: Step['type']
+  /** What it has to give back. */
+  readonly holds: ReadonlyMap<string, string>
+}
+
+const MIB = 2 ** 20
+/** What an attempt that goes on sends again, at most. */
+const PROMISE_BYTES = 64 * MIB
+const KINDS = { full: BackupKind.FULL, incremental: BackupKind.INCREMENTAL, differential: BackupKind.DIFFERENTIAL } as const
+
+/** Everything that one seed does, and the rules that have to hold after each attempt and at the end. Throws what was broken. */
+export async function runSeed(world: DataPathWorld, schedule: Schedule): Promise<SeedResult> {
+  const folder = path.join(world.folder.path, `seed-${schedule.seed}`)
+  const random = seeded(schedule.seed)
+  const source = await makeSource(schedule, path.join(folder, 'data'), random)
+  const run = new SeedRun(world, schedule, { folder, source })
+  await run.begin()
+  for (const [number, step] of schedule.steps.entries()) {
+    if (step.change) await source.change()
+    if (step.kind === 'backup') await run.backup(step)
+    else await run.restore(step, number)
+  }
+  await run.requireAllRestore()
+  await run.end()
+  return run
+}
+
+class SeedRun implements SeedResult {
+  readonly outcomes: Outcome[] = []
+  readonly beyondBytes: number[] = []
+  readonly #world: DataPathWorld
+  readonly #schedule: Schedule
+  readonly #folder: string
+  readonly #source: Source
+  /** The newest last. */
+  readonly #good: Good[] = []
+  readonly #folders: ReturnType<typeof foldersOf>
+
+  constructor(world: DataPathWorld, schedule: Schedule, of: { folder: string; source: Source }) {
+    this.#world = world
+    this.#schedule = schedule
+    this.#folder = of.folder
+    this.#source = of.source
+    this.#folders = foldersOf(path.join(of.folder, 'home'), of.source.path, path.join(world.folder.path, 'store'))
+  }
+
+  get #name(): string {
+    return `s${this.#schedule.seed}`
+  }
+
+  async begin(): Promise<void> {
+    const { fleet } = this.#world.controlPlane
+    const home = path.join(this.#folder, 'home')
+    await mkdir(home, { recursive: true })
+    await this.#world.agent.open({
+      home,
+      agent: {
+        name: 'db1',
+        fleetId: fleet.fleetId,
+        verifyingKey: fleet.verifyingKey,
+        ageIdentity: fleet.agentIdentity.reveal(),
+        ageRecipient: fleet.agentRecipient,
+        labels: {},
+        restoresFrom: [],
+        offlineLimitMs: 60_000,
+        logLevel: 'error',
+      },
+      sources: { [this.#name]: { engine: this.#source.engine, path: this.#source.path } },
+    })
+  }
+
+  async end(): Promise<void> {
+    await rm(this.#folder, { recursive: true, force: true })
+    await rm(path.join(this.#folders.store, 'db1', this.#name), { recursive: true, force: true })
+  }
+
+  /** Attempts of one job, as a control plane gives them out, and a new job where the first was given up. The last meet no fault. */
+  async backup(step: Step): Promise<void> {
+    let job = this.#newBackup(step)
+    for (let number = 0; ; number++) {
+      if (number > 0 && step.changeBetween) await this.#source.change()
+      const fault = step.faults[number] ?? null
+      const before = this.#inventory()
+      const command = JobCommand.fromPartial({ ...job, work: { $case: 'backup', value: job.work } })
+      const ended = await attempt(this.#world, command, fault, this.#folders)
+      this.#requireUntouched(before)
+      const good = this.#world.controlPlane.committed.has(job.work.backup.id)
+      this.#note('backup', fault, ended, good)
+      if (ended.result) await this.#confirm(ended.result, good || !retryable(ended.result))
+      if (good) {
+        const type = this.#world.controlPlane.of(job.work.backup.id).manifest.facts.type
+        this.#good.push({ id: job.work.backup.id, type, holds: without(before, ended.findings) })
+        await this.#requireStored(job.work.backup.id, job.jobId)
+        return
+      }
+      require(ended.result?.outcome !== JobOutcome.SUCCEEDED, 'a backup that is not committed says that it succeeded')
+      requireReason(ended.result, 'the backup')
+      if (fault === null) throw new Error(`without a fault the backup failed: ${JSON.stringify(ended.result?.error ?? 'lost')}`)
+      job = ended.result && !retryable(ended.result) ? this.#newBackup(step) : { ...job, attempt: job.attempt + 1 }
+    }
+  }
+
+  #newBackup(step: Step) {
+    const { controlPlane } = this.#world
+    const type = this.#good.length > 0 ? step.type : 'full'
+    const base = type === 'full' ? undefined : this.#good.findLast((good) => type === 'incremental' || good.type === 'full')
+    const leanedOn = base ? controlPlane.of(base.id).manifest.facts.leans_on.map(({ id }) => controlPlane.wireRef(id)) : []
+    const backup = { host: 'db1', source: this.#name, id: newBackupId(new Date()), manifestSha256: Buffer.alloc(0) }
+    const work = {
+      backup,
+      kind: KINDS[base ? type : 'full'],
+      ...(base ? { base: controlPlane.wireRef(base.id), leanedOn } : {}),
+      recipients: [controlPlane.fleet.recipient],
+      // that of a source of whole packs: chunks are cut as they are for one of any size
+      expectedBytes: 0n,
+    }
+    return { jobId: newJobId(), attempt: 1, work }
+  }
+
+  async restore(step: Step, number: number): Promise<void> {
+    const good = this.#good.at(-1)
+    if (!good) return
+    const { controlPlane } = this.#world
+    const targetName = `copy-${number}`
+    const place = path.join(path.dirname(this.#source.path), targetName)
+    const leanedOn = controlPlane.of(good.id).manifest.facts.leans_on.map(({ id }) => controlPlane.wireRef(id))
+    const value = { backup: controlPlane.wireRef(good.id), leanedOn, viaSource: this.#name, targetName, verifyIntegrity: true }
+    let job = { jobId: newJobId(), attempt: 1 }
+    for (let number = 0; ; number++) {
+      const fault = step.faults[number] ?? null
+      const before = this.#inventory()
+      const ended = await attempt(
+        this.#world,
+        JobCommand.fromPartial({ ...job, work: { $case: 'restore', value } }),
+        fault,
+        this.#folders,
+      )
+      this.#requireUntouched(before)
+      const there = this.#source.inventory(place)
+      const succeeded = ended.result?.outcome === JobOutcome.SUCCEEDED
+      this.#note('restore', fault, ended, succeeded)
+      if (ended.result) await this.#confirm(ended.result, succeeded || !retryable(ended.result))
+      if (there) requireSame(there, good.holds, `under the name of a restore that ${succeeded ? 'succeeded' : 'failed'}`)
+      else require(!succeeded, 'a restore says that it succeeded, and nothing is there')
+      // one that was ended after its last step has nothing to do again
+      if (there) return
+      requireReason(ended.result, 'the restore')
+      if (fault === null) throw new Error(`without a fault the restore failed: ${JSON.stringify(ended.result?.error ?? 'lost')}`)
+      job = ended.result && !retryable(ended.result) ? { jobId: newJobId(), attempt: 1 } : { ...job, attempt: job.attempt + 1 }
+    }
+  }
+
+  #inventory(): ReadonlyMap<string, string> {
+    return this.#source.inventory(this.#source.path) ?? new Map()
+  }
+
+  #requireUntouched(before: ReadonlyMap<string, string>): void {
+    requireSame(this.#inventory(), before, 'in the source, which nobody may change,')
+  }
+
+  #note(step: Step['kind'], fault: Fault | null, { result, met }: Ended, good: boolean): void {
+    const failed = result === null ? 'lost' : (result.error?.code ?? null)
+    this.outcomes.push({ step, fault, met, code: result?.outcome === JobOutcome.SUCCEEDED ? null : failed, good })
+  }
+
+  #confirm(result: JobResult, final: boolean): Promise<void> {
+    return this.#world.agent.confirm(result, final)
+  }
+
+  /** Every object that the manifest names lies in the store with its hash; what was sent beyond these is within the promise. */
+  async #requireStored(id: string, jobId: string): Promise<void> {
+    const { manifest } = this.#world.controlPlane.of(id)
+    for (const { name, size, sha256 } of manifest.facts.objects) {
+      const bytes = readFileSync(path.join(this.#folders.store, objectKey(manifest.facts, name)))
+      const same = bytes.length === size && createHash('sha256').update(bytes).digest('hex') === sha256
+      require(same, `${name} of the good backup ${id} (${jobId}) is not what its manifest says`)
+    }
+    const sent = this.#world.proxy.seen.filter(({ method, url }) => method === 'PUT' && url.includes(`/${id}/packs/`))
+    const sentBytes = sent.reduce((sum, { passedBytes }) => sum + passedBytes, 0)
+    const named = manifest.facts.objects.filter(({ name }) => name.startsWith('packs/')).reduce((sum, { size }) => sum + size, 0)
+    if (manifest.facts.attempt === 1) return
+    this.beyondBytes.push(sentBytes - named)
+    const read = this.#good.at(-1)?.holds.size ?? 0
+    require(sentBytes - named <= PROMISE_BYTES, `${sentBytes} bytes of packs were sent for ${named} (${read} entries)`)
+  }
+
+  /** Whatever was done to them, good backups are good: by the reader itself, into a folder of its own. */
+  async requireAllRestore(): Promise<void> {
+    for (const [number, good] of this.#good.entries()) {
+      const { manifest } = this.#world.controlPlane.of(good.id)
+      const folder = path.join(this.#folder, `out-${number}`)
+      await mkdir(folder)
+      const engine = engineFor(this.#source.engine)
+      const reader = await this.#reader(manifest)
+      const run = await testRun()
+      try {
+        await engine.restore(restorePlan(engine.config.parse({ path: path.join(folder, 'none') }), 'copy'), reader, run)
+      } finally {
+        await reader.close()
+        await run.dispose()
+      }
+      requireSame(this.#source.inventory(path.join(folder, 'copy')) ?? new Map(), good.holds, `in ${good.id}, which is good,`)
+    }
+  }
+
+  async #reader(manifest: Manifest) {
+    const { controlPlane, target } = this.#world
+    const leansOn = new Map(manifest.facts.leans_on.map(({ id }) => [id, controlPlane.of(id).manifest]))
+    const keys = new Map<string, Awaited<ReturnType<typeof controlPlane.keys>>[number]['dataKey']>()
+    for (const one of [manifest, ...leansOn.values()])
+      for (const key of await controlPlane.keys(one)) keys.set(`${one.facts.id}/${key.attempt}`, key.dataKey)
+    return openReader({
+      manifest,
+      leansOn,
+      keys: (id, attempt) => keys.get(`${id}/${attempt}`),
+      objects: { get: (key, range, signal) => target.get(key, { ...range, signal }) },
+      signal: new AbortController().signal,
+    })
+  }
+}
+
+const retryable = (result: JobResult): boolean => result.error?.retryable === true
+
+function requireReason(result: JobResult | null, what: string): void {
+  // lost with the agent before it had said a word: a control plane gives it out again
+  if (result === null) return
+  const { error } = result
+  require(error !== undefined && error.code !== '', `${what} failed without a reason`)
+  require(error?.code !== 'internal', `${what} failed with no error of ours: ${error?.message}`)
+}
+
+/** Files that could not be read are named by findings, and left out. */
+function without(held: ReadonlyMap<string, string>, findings: Ended['findings']): ReadonlyMap<string, string> {
+  const left = new Map(held)
+  for (const { code, message } of findings) {
+    if (code !== 'file_unreadable' && code !== 'folder_unreadable') continue
+    const name = JSON.parse(/^"(?:[^"\\]|\\.)*"/.exec(message)?.[0] ?? '""') as string
+    if (code === 'file_unreadable') left.delete(name)
+    else for (const one of [...left.keys()]) if (one.startsWith(`${name}/`)) left.delete(one)
+  }
+  return left
+}
+
+function requireSame(found: ReadonlyMap<string, string>, wanted: ReadonlyMap<string, string>, where: string): void {
+  const missing = [...wanted.keys()].filter((name) => !found.has(name))
+  const more = [...found.keys()].filter((name) => !wanted.has(name))
+  const other = [...wanted].filter(([name, of]) => found.has(name) && found.get(name) !== of).map(([name]) => name)
+  if (missing.length + more.length + other.length === 0) return
+  const list = (names: string[]) => names.slice(0, 5).join(', ') || 'none'
+  throw new Error(
+    `${where} missing: ${list(missing)}; not of it: ${list(more)}; other: ${list(other)} ${other[0] ? `${found.get(other[0])} for ${wanted.get(other[0])}` : ''}`,
+  )
+}
+
+function require(holds: boolean, what: string): void {
+  if (!holds) throw new Error(what)
+}
