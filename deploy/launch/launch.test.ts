@@ -10,6 +10,7 @@ const PROGRAM = `
 import { appendFileSync } from 'node:fs'
 const [what, log]: string[] = process.argv.slice(2)
 if (what === 'args') console.log(JSON.stringify(process.argv.slice(2)))
+if (what === 'env') console.log(process.env[log!])
 if (what === 'exit') process.exit(7)
 if (what === 'die') process.kill(process.pid, 'SIGTERM')
 if (what === 'serve') {
@@ -44,6 +45,16 @@ describe('the launchers', () => {
     expect(JSON.parse(listed.stdout)).toEqual(odd)
     expect(await tryCommand(process.execPath, [launcher('holdfast-agent.mjs'), 'exit'])).toMatchObject({ status: 7 })
     expect(await tryCommand(process.execPath, [launcher('holdfast.mjs'), 'die'])).toMatchObject({ signal: 'SIGTERM' })
+  })
+
+  it('have the threads of a program share one pool of memory, unless they are told otherwise', async () => {
+    const shown = (env: Record<string, string>) =>
+      tryCommand(process.execPath, [launcher('holdfast-agent.mjs'), 'env', 'MALLOC_ARENA_MAX'], {
+        env: { PATH: process.env.PATH ?? '', ...env },
+        exactEnvironment: true,
+      })
+    expect(await shown({})).toMatchObject({ stdout: '1\n' })
+    expect(await shown({ MALLOC_ARENA_MAX: '3' })).toMatchObject({ stdout: '3\n' })
   })
 
   it('start the server program for holdfast server', async () => {

@@ -1,6 +1,6 @@
 import { rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { JOB_FLAGS } from '../../agent/process/job-process.ts'
+import { JOB_ENVIRONMENT, JOB_FLAGS } from '../../agent/process/job-process.ts'
 import type { Contestant, Input } from './contestant.ts'
 import type { JobAnswer, Place, Task } from './jobs/made.ts'
 import { startTargetServer } from './jobs/target-line.ts'
@@ -56,7 +56,7 @@ async function runJob(
   return measure(
     process.execPath,
     [...JOB_FLAGS, program, file],
-    { ...env, NODE_COMPILE_CACHE: path.join(path.dirname(folder), 'code') },
+    { ...JOB_ENVIRONMENT, ...env, NODE_COMPILE_CACHE: path.join(path.dirname(folder), 'code') },
     beside,
   )
 }

@@ -20,13 +20,14 @@ export interface TargetServer {
 }
 
 /**
- * The HTTPS server of a local target, in a process of its own and with the flags of a control plane; ready when this resolves. One that `discards`
+ * The HTTPS server of a local target, in a process of its own and with the flags and the environment of a control plane; ready when this resolves. One that `discards`
  * takes every object, checks it, and keeps none.
  */
 export async function startTargetServer(store: string, { discards = false } = {}): Promise<TargetServer> {
   const program = path.join(import.meta.dirname, 'target-server.ts')
   const args = discards ? [store, 'discard'] : [store]
-  const server = fork(program, args, { execArgv: ['--disable-warning=ExperimentalWarning'] })
+  const env = { ...process.env, MALLOC_ARENA_MAX: '1' }
+  const server = fork(program, args, { execArgv: ['--disable-warning=ExperimentalWarning'], env })
   const [served] = (await once(server, 'message')) as [Served]
   const stop = async () => {
     const gone = once(server, 'exit')

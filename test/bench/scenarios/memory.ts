@@ -1,6 +1,6 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { JOB_FLAGS } from '../../../agent/process/job-process.ts'
+import { JOB_ENVIRONMENT, JOB_FLAGS } from '../../../agent/process/job-process.ts'
 import { runCommand } from '../../harness/commands.ts'
 import type { Bench } from '../bench.ts'
 import type { PourTask } from '../jobs/pour-in.ts'
@@ -37,7 +37,7 @@ async function pour(bench: Bench, mb: number, known: (PourTask['known'] & { chun
     const file = path.join(work, 'task.json')
     await writeFile(file, JSON.stringify(task))
     const poured = runCommand(process.execPath, [path.join(JOBS, 'pour.ts'), fifo, String(mb)], { timeoutMs: 3 * 3_600_000 })
-    const env = { NODE_COMPILE_CACHE: path.join(bench.folder, 'code') }
+    const env = { ...JOB_ENVIRONMENT, NODE_COMPILE_CACHE: path.join(bench.folder, 'code') }
     const measured = await measure(process.execPath, [...JOB_FLAGS, path.join(JOBS, 'pour-in.ts'), file], env, server.pid)
     await poured
     const { seconds, cpuSeconds, peakBytes, alone } = measured
