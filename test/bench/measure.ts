@@ -88,11 +88,11 @@ async function lookAt(pid: number | undefined): Promise<{ bytes: number; cpuSeco
   return total
 }
 
-/** What it has in memory, and its share of that where others have the same pages (smaps_rollup in proc(5)). */
-export async function memoryOf(pid: number): Promise<{ rss: number; pss: number }> {
+/** What it has in memory, its share of that where others have the same pages, and what nobody else has (smaps_rollup in proc(5)). */
+export async function memoryOf(pid: number): Promise<{ rss: number; pss: number; own: number }> {
   const text = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8').catch(() => '')
   const bytes = (what: string) => Number(new RegExp(`^${what}:\\s+(\\d+) kB$`, 'm').exec(text)?.[1] ?? 0) * 1024
-  return { rss: bytes('Rss'), pss: bytes('Pss') }
+  return { rss: bytes('Rss'), pss: bytes('Pss'), own: bytes('Private_Clean') + bytes('Private_Dirty') }
 }
 
 /** Bytes of all files in a folder. */
