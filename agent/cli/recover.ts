@@ -8,7 +8,6 @@ import { systemClock } from '../../shared/clock.ts'
 import { HoldfastError } from '../../shared/errors.ts'
 import { createLogger } from '../../shared/log.ts'
 import { sizeText } from '../../shared/size-text.ts'
-import { openStore } from '../../shared/storage/registry.ts'
 import type { StorageTarget } from '../../shared/storage/target.ts'
 import type { Run } from '../engines/engine.ts'
 import { createTools } from '../process/spawn.ts'
@@ -188,6 +187,8 @@ async function withOpenStore(
   work: (store: StorageTarget, credentials: RecoveryCredentials) => Promise<void>,
 ): Promise<void> {
   const credentials = recoveryCredentials(await readTextFile(options.identity), options.verifyingKey)
+  // here and not at the start: an agent that runs has no use for the SDKs of the stores, and would hold them for ever
+  const { openStore } = await import('../../shared/storage/registry.ts')
   const store = await openStore(options.store)
   try {
     await work(store, credentials)

@@ -11,6 +11,7 @@ import { appendFileSync } from 'node:fs'
 const [what, log]: string[] = process.argv.slice(2)
 if (what === 'args') console.log(JSON.stringify(process.argv.slice(2)))
 if (what === 'env') console.log(process.env[log!])
+if (what === 'flags') console.log(process.execArgv.join(' '))
 if (what === 'exit') process.exit(7)
 if (what === 'die') process.kill(process.pid, 'SIGTERM')
 if (what === 'serve') {
@@ -55,6 +56,11 @@ describe('the launchers', () => {
       })
     expect(await shown({})).toMatchObject({ stdout: '1\n' })
     expect(await shown({ MALLOC_ARENA_MAX: '3' })).toMatchObject({ stdout: '3\n' })
+  })
+
+  it('give an agent little room for young objects, which it would hold for ever', async () => {
+    const { stdout } = await tryCommand(process.execPath, [launcher('holdfast-agent.mjs'), 'flags'])
+    expect(stdout).toContain(' --max-semi-space-size=2')
   })
 
   it('start the server program for holdfast server', async () => {

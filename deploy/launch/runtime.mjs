@@ -30,12 +30,12 @@ export function findNode(folder = root) {
 /**
  * Installs what is missing, then runs `entry` (a path in the project) on Node 26 in our place: its standard streams are
  * ours, signals reach it, its exit status becomes ours, and it ends when we do, however we end. With `endWithParent` it
- * also ends when the program that started us does.
+ * also ends when the program that started us does. `flags`: of Node, besides.
  */
-export function launch(entry, args, { endWithParent = false } = {}) {
+export function launch(entry, args, { endWithParent = false, flags = [] } = {}) {
   try {
     ensureInstalled(root)
-    run(findNode(), [...nodeFlags(), path.join(root, entry), ...args], endWithParent)
+    run(findNode(), [...nodeFlags(), ...flags, path.join(root, entry), ...args], endWithParent)
   } catch (error) {
     process.stderr.write(`holdfast: ${error.message}\n`)
     process.exitCode = 1
