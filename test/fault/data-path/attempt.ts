@@ -1,9 +1,9 @@
 import path from 'node:path'
 import { type JobCommand, JobOutcome, type JobResult } from '../../../shared/generated/holdfast/agent/v1/jobs.ts'
+import type { JobRefused } from '../../../shared/generated/holdfast/agent/v1/session.ts'
 import type { Fault as LineFault, SeenRequest } from '../../harness/fault-proxy.ts'
-import { waitFor } from '../../harness/wait.ts'
 import type { DataPathControlPlane } from './control-plane.ts'
-import type { BadLine, DiskFault, Fault, Kill, Place } from './schedule.ts'
+import type { BadLine, Fault, Kill, Place } from './schedule.ts'
 import type { DataPathWorld } from './world.ts'
 
 export interface Ended {
@@ -57,24 +57,9 @@ export async function attempt(
   }
 }
 
-const refused = ({
-  jobId,
-  attempt: number,
-  error,
-}: {
-  jobId: string
-  attempt: number
-  error: JobResult['error']
-}): JobResult => ({
-  ...JobResultOf(jobId, number),
-  error,
-})
-
-const JobResultOf = (jobId: string, number: number): JobResult => ({
-  jobId,
-  attempt: number,
+const refused = ({ jobId, attempt: number, error }: JobRefused): JobResult => ({
+  ...{ jobId, attempt: number, error },
   outcome: JobOutcome.FAILED,
-  error: undefined,
   totals: undefined,
   detailJson: '',
 })
@@ -92,20 +77,19 @@ async function afterDeath(
 }
 
 async function soon<T>({ jobId }: JobCommand, what: Promise<T>): Promise<T> {
-  let settled: { value: T } | undefined
-  const taken = what.then((value) => {
-    settled = { value }
-  })
-  await waitFor(`an attempt of ${jobId} to end`, () => Promise.race([taken.then(() => true), later()]), { timeoutMs: LIMIT_MS })
-  return (settled as { value: T } | undefined)?.value as T
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(() => late.reject(new Error(`an attempt of ${jobId} took longer than ${LIMIT_MS / 1000} s`)), LIMIT_MS)
+  try {
+    return await Promise.race([what, late.promise])
+  } finally {
+    clearTimeout(timer)
+  }
 }
-
-const later = () => new Promise<false>((resolve) => setTimeout(resolve, 1000, false))
 
 /** Returns what says, once, whether it has struck, and takes it away. */
 function arm(world: DataPathWorld, fault: Fault, folders: Readonly<Record<Place, string>>): () => boolean {
   if (fault.kind === 'disk') {
-    const { where, call, how, at, times } = fault satisfies DiskFault
+    const { where, call, how, at, times } = fault
     world.disks.set({ calls: [call], how, at, times, below: folders[where] })
     return () => world.disks.clear() > 0
   }

@@ -1,5 +1,3 @@
-import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { engineFor } from '../../../agent/engines/registry.ts'
@@ -7,11 +5,10 @@ import { restorePlan } from '../../../agent/engines/testing/plans.ts'
 import { testRun } from '../../../agent/engines/testing/run.ts'
 import { BackupKind, JobCommand, JobOutcome, type JobResult } from '../../../shared/generated/holdfast/agent/v1/jobs.ts'
 import { newBackupId, newJobId } from '../../../shared/ids.ts'
-import { objectKey } from '../../../shared/manifest/layout.ts'
-import type { Manifest } from '../../../shared/manifest/manifest.ts'
-import { openReader } from '../../../shared/repository/reader.ts'
 import { seeded } from '../../harness/seeded.ts'
 import { attempt, type Ended, foldersOf } from './attempt.ts'
+import { readerOf } from './reader.ts'
+import { type Inventory, require, requireObjects, requireReason, requireSame, without } from './rules.ts'
 import type { Fault, Schedule, Step } from './schedule.ts'
 import { makeSource, type Source } from './source.ts'
 import type { DataPathWorld } from './world.ts'
@@ -36,7 +33,7 @@ interface Good {
   readonly id: string
   readonly type: Step['type']
   /** What it has to give back. */
-  readonly holds: ReadonlyMap<string, string>
+  readonly holds: Inventory
 }
 
 const MIB = 2 ** 20
@@ -126,7 +123,7 @@ class SeedRun implements SeedResult {
       if (good) {
         const type = this.#world.controlPlane.of(job.work.backup.id).manifest.facts.type
         this.#good.push({ id: job.work.backup.id, type, holds: without(before, ended.findings) })
-        await this.#requireStored(job.work.backup.id, job.jobId)
+        this.#requireStored(job.work.backup.id)
         return
       }
       require(ended.result?.outcome !== JobOutcome.SUCCEEDED, 'a backup that is not committed says that it succeeded')
@@ -186,11 +183,11 @@ class SeedRun implements SeedResult {
     }
   }
 
-  #inventory(): ReadonlyMap<string, string> {
+  #inventory(): Inventory {
     return this.#source.inventory(this.#source.path) ?? new Map()
   }
 
-  #requireUntouched(before: ReadonlyMap<string, string>): void {
+  #requireUntouched(before: Inventory): void {
     requireSame(this.#inventory(), before, 'in the source, which nobody may change,')
   }
 
@@ -203,21 +200,16 @@ class SeedRun implements SeedResult {
     return this.#world.agent.confirm(result, final)
   }
 
-  /** Every object that the manifest names lies in the store with its hash; what was sent beyond these is within the promise. */
-  async #requireStored(id: string, jobId: string): Promise<void> {
+  /** What was stored for it is there, and what was sent beyond that is within the promise. */
+  #requireStored(id: string): void {
     const { manifest } = this.#world.controlPlane.of(id)
-    for (const { name, size, sha256 } of manifest.facts.objects) {
-      const bytes = readFileSync(path.join(this.#folders.store, objectKey(manifest.facts, name)))
-      const same = bytes.length === size && createHash('sha256').update(bytes).digest('hex') === sha256
-      require(same, `${name} of the good backup ${id} (${jobId}) is not what its manifest says`)
-    }
+    requireObjects(manifest, this.#folders.store)
+    if (manifest.facts.attempt === 1) return
     const sent = this.#world.proxy.seen.filter(({ method, url }) => method === 'PUT' && url.includes(`/${id}/packs/`))
     const sentBytes = sent.reduce((sum, { passedBytes }) => sum + passedBytes, 0)
     const named = manifest.facts.objects.filter(({ name }) => name.startsWith('packs/')).reduce((sum, { size }) => sum + size, 0)
-    if (manifest.facts.attempt === 1) return
     this.beyondBytes.push(sentBytes - named)
-    const read = this.#good.at(-1)?.holds.size ?? 0
-    require(sentBytes - named <= PROMISE_BYTES, `${sentBytes} bytes of packs were sent for ${named} (${read} entries)`)
+    require(sentBytes - named <= PROMISE_BYTES, `${sentBytes} bytes of packs were sent for the ${named} of ${id}`)
   }
 
   /** Whatever was done to them, good backups are good: by the reader itself, into a folder of its own. */
@@ -227,7 +219,7 @@ class SeedRun implements SeedResult {
       const folder = path.join(this.#folder, `out-${number}`)
       await mkdir(folder)
       const engine = engineFor(this.#source.engine)
-      const reader = await this.#reader(manifest)
+      const reader = await readerOf(this.#world, manifest)
       const run = await testRun()
       try {
         await engine.restore(restorePlan(engine.config.parse({ path: path.join(folder, 'none') }), 'copy'), reader, run)
@@ -238,56 +230,6 @@ class SeedRun implements SeedResult {
       requireSame(this.#source.inventory(path.join(folder, 'copy')) ?? new Map(), good.holds, `in ${good.id}, which is good,`)
     }
   }
-
-  async #reader(manifest: Manifest) {
-    const { controlPlane, target } = this.#world
-    const leansOn = new Map(manifest.facts.leans_on.map(({ id }) => [id, controlPlane.of(id).manifest]))
-    const keys = new Map<string, Awaited<ReturnType<typeof controlPlane.keys>>[number]['dataKey']>()
-    for (const one of [manifest, ...leansOn.values()])
-      for (const key of await controlPlane.keys(one)) keys.set(`${one.facts.id}/${key.attempt}`, key.dataKey)
-    return openReader({
-      manifest,
-      leansOn,
-      keys: (id, attempt) => keys.get(`${id}/${attempt}`),
-      objects: { get: (key, range, signal) => target.get(key, { ...range, signal }) },
-      signal: new AbortController().signal,
-    })
-  }
 }
 
 const retryable = (result: JobResult): boolean => result.error?.retryable === true
-
-function requireReason(result: JobResult | null, what: string): void {
-  // lost with the agent before it had said a word: a control plane gives it out again
-  if (result === null) return
-  const { error } = result
-  require(error !== undefined && error.code !== '', `${what} failed without a reason`)
-  require(error?.code !== 'internal', `${what} failed with no error of ours: ${error?.message}`)
-}
-
-/** Files that could not be read are named by findings, and left out. */
-function without(held: ReadonlyMap<string, string>, findings: Ended['findings']): ReadonlyMap<string, string> {
-  const left = new Map(held)
-  for (const { code, message } of findings) {
-    if (code !== 'file_unreadable' && code !== 'folder_unreadable') continue
-    const name = JSON.parse(/^"(?:[^"\\]|\\.)*"/.exec(message)?.[0] ?? '""') as string
-    if (code === 'file_unreadable') left.delete(name)
-    else for (const one of [...left.keys()]) if (one.startsWith(`${name}/`)) left.delete(one)
-  }
-  return left
-}
-
-function requireSame(found: ReadonlyMap<string, string>, wanted: ReadonlyMap<string, string>, where: string): void {
-  const missing = [...wanted.keys()].filter((name) => !found.has(name))
-  const more = [...found.keys()].filter((name) => !wanted.has(name))
-  const other = [...wanted].filter(([name, of]) => found.has(name) && found.get(name) !== of).map(([name]) => name)
-  if (missing.length + more.length + other.length === 0) return
-  const list = (names: string[]) => names.slice(0, 5).join(', ') || 'none'
-  throw new Error(
-    `${where} missing: ${list(missing)}; not of it: ${list(more)}; other: ${list(other)} ${other[0] ? `${found.get(other[0])} for ${wanted.get(other[0])}` : ''}`,
-  )
-}
-
-function require(holds: boolean, what: string): void {
-  if (!holds) throw new Error(what)
-}

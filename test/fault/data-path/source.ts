@@ -3,6 +3,7 @@ import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from '
 import { mkdir, rm, symlink, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import type { Inventory } from './rules.ts'
 import type { Schedule } from './schedule.ts'
 
 /** What is backed up by one seed. */
@@ -11,7 +12,7 @@ export interface Source {
   readonly path: string
   change(): Promise<void>
   /** What is there, by name; null where nothing is. Of a database its rows are what counts, of a tree every byte, mode and time. */
-  inventory(place: string): ReadonlyMap<string, string> | null
+  inventory(place: string): Inventory | null
 }
 
 const PACK = 16 * 2 ** 20
@@ -59,7 +60,7 @@ function content(random: () => number, length: number): Buffer {
   return bytes
 }
 
-function inventoryOf(place: string): ReadonlyMap<string, string> | null {
+function inventoryOf(place: string): Inventory | null {
   if (!existsSync(place)) return null
   const found = new Map<string, string>()
   for (const name of ['', ...(readdirSync(place, { recursive: true }) as string[]).sort()]) {
@@ -88,7 +89,7 @@ async function makeDatabase(folder: string, random: () => number): Promise<Sourc
   return { engine: 'sqlite', path: place, change: () => write(60), inventory: rowsOf }
 }
 
-function rowsOf(place: string): ReadonlyMap<string, string> | null {
+function rowsOf(place: string): Inventory | null {
   if (!existsSync(place)) return null
   const db = new DatabaseSync(place, { readOnly: true })
   try {

@@ -1,0 +1,55 @@
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+import type { JobResult } from '../../../shared/generated/holdfast/agent/v1/jobs.ts'
+import { objectKey } from '../../../shared/manifest/layout.ts'
+import type { Manifest } from '../../../shared/manifest/manifest.ts'
+import type { Ended } from './attempt.ts'
+
+/** What has to hold whatever was done: each throws what was broken. */
+
+/** By name, what is there: see Source. */
+export type Inventory = ReadonlyMap<string, string>
+
+export function require(holds: boolean, what: string): void {
+  if (!holds) throw new Error(what)
+}
+
+export function requireReason(result: JobResult | null, what: string): void {
+  // lost with the agent before it had said a word: a control plane gives it out again
+  if (result === null) return
+  const { error } = result
+  require(error !== undefined && error.code !== '', `${what} failed without a reason`)
+  require(error?.code !== 'internal', `${what} failed with no error of ours: ${error?.message}`)
+}
+
+/** Every object that the manifest names lies in the store with its hash, by the file's own bytes. */
+export function requireObjects({ facts }: Manifest, store: string): void {
+  for (const { name, size, sha256 } of facts.objects) {
+    const bytes = readFileSync(path.join(store, objectKey(facts, name)))
+    const same = bytes.length === size && createHash('sha256').update(bytes).digest('hex') === sha256
+    require(same, `${name} of the good backup ${facts.id} is not what its manifest says`)
+  }
+}
+
+export function requireSame(found: Inventory, wanted: Inventory, where: string): void {
+  const missing = [...wanted.keys()].filter((name) => !found.has(name))
+  const more = [...found.keys()].filter((name) => !wanted.has(name))
+  const other = [...wanted].filter(([name, of]) => found.has(name) && found.get(name) !== of).map(([name]) => name)
+  if (missing.length + more.length + other.length === 0) return
+  const list = (names: string[]) => names.slice(0, 5).join(', ') || 'none'
+  const example = other[0] === undefined ? '' : `, as ${found.get(other[0])} for ${wanted.get(other[0])}`
+  throw new Error(`${where} missing: ${list(missing)}; not of it: ${list(more)}; other: ${list(other)}${example}`)
+}
+
+/** What a backup holds of a source: files that could not be read are named by findings, and left out. */
+export function without(held: Inventory, findings: Ended['findings']): Inventory {
+  const left = new Map(held)
+  for (const { code, message } of findings) {
+    if (code !== 'file_unreadable' && code !== 'folder_unreadable') continue
+    const name = JSON.parse(/^"(?:[^"\\]|\\.)*"/.exec(message)?.[0] ?? '""') as string
+    if (code === 'file_unreadable') left.delete(name)
+    else for (const one of [...left.keys()]) if (one.startsWith(`${name}/`)) left.delete(one)
+  }
+  return left
+}
