@@ -3,8 +3,10 @@ import path from 'node:path'
 import { engineFor } from '../../../agent/engines/registry.ts'
 import { restorePlan } from '../../../agent/engines/testing/plans.ts'
 import { testRun } from '../../../agent/engines/testing/run.ts'
+import { storedPacks } from '../../../agent/jobs/stored-packs.ts'
 import { BackupKind, JobCommand, JobOutcome, type JobResult } from '../../../shared/generated/holdfast/agent/v1/jobs.ts'
 import { newBackupId, newJobId } from '../../../shared/ids.ts'
+import type { StoredPack } from '../../../shared/repository/repository.ts'
 import { seeded } from '../../harness/seeded.ts'
 import { attempt, type Ended, foldersOf } from './attempt.ts'
 import { readerOf } from './reader.ts'
@@ -29,6 +31,8 @@ export interface SeedResult {
   readonly beyondBytes: readonly number[]
 }
 
+type Noted = Pick<StoredPack, 'name' | 'size'>
+
 interface Good {
   readonly id: string
   readonly type: Step['type']
@@ -39,6 +43,7 @@ interface Good {
 const MIB = 2 ** 20
 /** What an attempt that goes on sends again, at most. */
 const PROMISE_BYTES = 64 * MIB
+const PAGES_BYTES = MIB
 const KINDS = { full: BackupKind.FULL, incremental: BackupKind.INCREMENTAL, differential: BackupKind.DIFFERENTIAL } as const
 
 /** Everything that one seed does, and the rules that have to hold after each attempt and at the end. Throws what was broken. */
@@ -110,6 +115,7 @@ class SeedRun implements SeedResult {
   /** Attempts of one job, as a control plane gives them out, and a new job where the first was given up. The last meet no fault. */
   async backup(step: Step): Promise<void> {
     let job = this.#newBackup(step)
+    let noted: Noted[] = []
     for (let number = 0; ; number++) {
       if (number > 0 && step.changeBetween) await this.#source.change()
       const fault = step.faults[number] ?? null
@@ -122,15 +128,25 @@ class SeedRun implements SeedResult {
       if (ended.result) await this.#confirm(ended.result, good || !retryable(ended.result))
       if (good) {
         const type = this.#world.controlPlane.of(job.work.backup.id).manifest.facts.type
-        this.#good.push({ id: job.work.backup.id, type, holds: without(before, ended.findings) })
-        this.#requireStored(job.work.backup.id)
+        const holds = without(before, ended.findings)
+        this.#good.push({ id: job.work.backup.id, type, holds })
+        const same = holds.size === before.size && !step.changeBetween
+        this.#requireStored(job.work.backup.id, same ? noted : [])
         return
       }
       require(ended.result?.outcome !== JobOutcome.SUCCEEDED, 'a backup that is not committed says that it succeeded')
       requireReason(ended.result, 'the backup')
       if (fault === null) throw new Error(`without a fault the backup failed: ${JSON.stringify(ended.result?.error ?? 'lost')}`)
       job = ended.result && !retryable(ended.result) ? this.#newBackup(step) : { ...job, attempt: job.attempt + 1 }
+      noted = await this.#noted(job)
     }
+  }
+
+  /** The packs that the journal holds of a job's earlier attempts. */
+  async #noted({ jobId, attempt }: { jobId: string; attempt: number }): Promise<Noted[]> {
+    const file = path.join(this.#folders.journal, `${jobId}.packs`)
+    const of = Array.from({ length: attempt - 1 }, (_, n) => Array.fromAsync(storedPacks(file, n + 1)))
+    return (await Promise.all(of)).flat()
   }
 
   #newBackup(step: Step) {
@@ -200,10 +216,14 @@ class SeedRun implements SeedResult {
     return this.#world.agent.confirm(result, final)
   }
 
-  /** What was stored for it is there, and what was sent beyond that is within the promise. */
-  #requireStored(id: string): void {
+  /** What was stored for it is there, what was noted as stored is used, and what was sent beyond that is within the promise. */
+  #requireStored(id: string, noted: readonly Noted[]): void {
     const { manifest } = this.#world.controlPlane.of(id)
     requireObjects(manifest, this.#folders.store)
+    const used = new Set(manifest.facts.objects.map(({ name }) => name))
+    // a pack that a large source's pages alone have begun holds nothing that another attempt needs
+    const left = noted.filter(({ name, size }) => !used.has(name) && (this.#schedule.packs === 0 || size > PAGES_BYTES))
+    require(left.length === 0, `${left[0]?.name} of ${id} was stored and noted, and its chunks were sent again`)
     if (manifest.facts.attempt === 1) return
     const sent = this.#world.proxy.seen.filter(({ method, url }) => method === 'PUT' && url.includes(`/${id}/packs/`))
     const sentBytes = sent.reduce((sum, { passedBytes }) => sum + passedBytes, 0)
