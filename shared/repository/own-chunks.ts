@@ -1,3 +1,5 @@
+import { closeSync, openSync, readSync, writeSync } from 'node:fs'
+import { crc32 } from 'node:zlib'
 import { NAME_BYTES } from './format.ts'
 
 /** Where a chunk lies: the number of its block in Places, and its position in it. */
@@ -8,22 +10,20 @@ export interface ChunkPlace {
 
 /**
  * The chunks that this backup itself has stored: a hash table in typed arrays. Bounded: past the cap, new chunks are not
- * entered, so that one that comes again is stored again. At most 50 MB. What earlier attempts stored has EarlierChunks for the rest of it.
+ * entered, so that one that comes again is stored again. What earlier attempts stored has EarlierChunks for the rest of it.
+ *
+ * Names and places beyond the first 65,536 lie in a file, where there is one, and memory has the first four bytes of each: 15 MB for a million.
  */
 export class OwnChunks {
   readonly #cap: number
+  readonly #rows: Rows
   #count = 0
-  #slots: Int32Array
-  #names: Buffer
-  #ref: Uint32Array
-  #index: Uint16Array
+  #slots = new Int32Array(8192).fill(EMPTY)
+  #prefix = new Uint32Array(4096)
 
-  constructor(cap = 1_000_000) {
+  constructor(cap = 1_000_000, file: string | null = null) {
     this.#cap = cap
-    this.#slots = new Int32Array(8192).fill(EMPTY)
-    this.#names = Buffer.alloc(4096 * NAME_BYTES)
-    this.#ref = new Uint32Array(4096)
-    this.#index = new Uint16Array(4096)
+    this.#rows = new Rows(file)
   }
 
   get count(): number {
@@ -36,49 +36,117 @@ export class OwnChunks {
   }
 
   get(name: Buffer): ChunkPlace | null {
-    const row = this.#slots[this.#slot(name)] as number
-    return row === EMPTY ? null : { ref: this.#ref[row] as number, index: this.#index[row] as number }
+    const row = this.#find(name)
+    return row && { ref: row.readUInt32LE(ROW.ref), index: row.readUInt16LE(ROW.index) }
   }
 
   add(name: Buffer, ref: number, index: number): void {
-    if (this.#count >= this.#cap) return
-    if (this.#count === this.#ref.length) this.#grow()
-    const slot = this.#slot(name)
-    if (this.#slots[slot] !== EMPTY) return
+    if (this.#count >= this.#cap || this.#find(name)) return
+    if (this.#count === this.#prefix.length) this.#grow()
     const row = this.#count++
-    this.#slots[slot] = row
-    name.copy(this.#names, row * NAME_BYTES)
-    this.#ref[row] = ref
-    this.#index[row] = index
+    this.#prefix[row] = name.readUInt32LE(0)
+    this.#enter(row)
+    this.#rows.push(name, ref, index)
   }
 
-  /** The slot that holds the name, or the empty one where it would go. Names are compared whole. */
-  #slot(name: Buffer): number {
+  close(): void {
+    this.#rows.close()
+  }
+
+  /** A view of its row, valid until the next call. Names are compared whole. */
+  #find(name: Buffer): Buffer | null {
+    const prefix = name.readUInt32LE(0)
     const mask = this.#slots.length - 1
-    let slot = name.readUInt32LE(0) & mask
-    for (;;) {
-      const row = this.#slots[slot] as number
-      if (row === EMPTY || name.compare(this.#names, row * NAME_BYTES, (row + 1) * NAME_BYTES) === 0) return slot
-      slot = (slot + 1) & mask
+    for (let slot = prefix & mask; this.#slots[slot] !== EMPTY; slot = (slot + 1) & mask) {
+      const at = this.#slots[slot] as number
+      if (this.#prefix[at] !== prefix) continue
+      const row = this.#rows.at(at)
+      if (row && name.compare(row, 0, NAME_BYTES) === 0) return row
     }
+    return null
+  }
+
+  #enter(row: number): void {
+    const mask = this.#slots.length - 1
+    let slot = (this.#prefix[row] as number) & mask
+    while (this.#slots[slot] !== EMPTY) slot = (slot + 1) & mask
+    this.#slots[slot] = row
   }
 
   #grow(): void {
-    const rows = this.#ref.length * 2
-    const names = Buffer.alloc(rows * NAME_BYTES)
-    this.#names.copy(names)
-    this.#names = names
-    const ref = new Uint32Array(rows)
-    ref.set(this.#ref)
-    this.#ref = ref
-    const index = new Uint16Array(rows)
-    index.set(this.#index)
-    this.#index = index
-    this.#slots = new Int32Array(rows * 2).fill(EMPTY)
-    for (let row = 0; row < this.#count; row++) {
-      this.#slots[this.#slot(this.#names.subarray(row * NAME_BYTES, (row + 1) * NAME_BYTES))] = row
-    }
+    const prefix = new Uint32Array(this.#prefix.length * 2)
+    prefix.set(this.#prefix)
+    this.#prefix = prefix
+    this.#slots = new Int32Array(prefix.length * 2).fill(EMPTY)
+    for (let row = 0; row < this.#count; row++) this.#enter(row)
   }
 }
 
 const EMPTY = -1
+const ROW = { ref: NAME_BYTES, index: NAME_BYTES + 4, sum: NAME_BYTES + 6, bytes: NAME_BYTES + 10 } as const
+const IN_MEMORY = 65_536
+/** Rows that are written at a time. */
+const WINDOW = 1024
+
+/** Rows by number: the first in memory, the others in a file, each with a checksum. */
+class Rows {
+  readonly #file: string | null
+  #fd: number | null = null
+  #memory = Buffer.alloc(4096 * ROW.bytes)
+  #count = 0
+  /** Rows of the file that are not written yet. */
+  #window = Buffer.alloc(0)
+  #written = 0
+  readonly #read = Buffer.alloc(ROW.bytes)
+
+  constructor(file: string | null) {
+    this.#file = file
+  }
+
+  push(name: Buffer, ref: number, index: number): void {
+    const row = this.#next()
+    name.copy(row, 0, 0, NAME_BYTES)
+    row.writeUInt32LE(ref, ROW.ref)
+    row.writeUInt16LE(index, ROW.index)
+    row.writeUInt32LE(crc32(row.subarray(0, ROW.sum)), ROW.sum)
+    this.#count++
+    if (this.#count === IN_MEMORY + this.#written + WINDOW && this.#file !== null) this.#flush()
+  }
+
+  /** Null where the disk gives something else than was written: the chunk counts as unknown then, and is stored again. */
+  at(row: number): Buffer | null {
+    if (row < IN_MEMORY || this.#file === null) return viewOf(this.#memory, row)
+    if (row >= IN_MEMORY + this.#written) return viewOf(this.#window, row - IN_MEMORY - this.#written)
+    const bytes = readSync(this.#fd as number, this.#read, 0, ROW.bytes, (row - IN_MEMORY) * ROW.bytes)
+    const whole = bytes === ROW.bytes && crc32(this.#read.subarray(0, ROW.sum)) === this.#read.readUInt32LE(ROW.sum)
+    return whole ? this.#read : null
+  }
+
+  close(): void {
+    if (this.#fd !== null) closeSync(this.#fd)
+    this.#fd = null
+  }
+
+  #next(): Buffer {
+    if (this.#count < IN_MEMORY || this.#file === null) {
+      if ((this.#count + 1) * ROW.bytes > this.#memory.length) {
+        const grown = Buffer.alloc(this.#memory.length * 2)
+        this.#memory.copy(grown)
+        this.#memory = grown
+      }
+      return viewOf(this.#memory, this.#count)
+    }
+    if (this.#window.length === 0) this.#window = Buffer.alloc(WINDOW * ROW.bytes)
+    return viewOf(this.#window, this.#count - IN_MEMORY - this.#written)
+  }
+
+  #flush(): void {
+    this.#fd ??= openSync(this.#file as string, 'wx+', 0o600)
+    const at = this.#written * ROW.bytes
+    for (let done = 0; done < this.#window.length; )
+      done += writeSync(this.#fd, this.#window, done, this.#window.length - done, at + done)
+    this.#written += WINDOW
+  }
+}
+
+const viewOf = (rows: Buffer, row: number): Buffer => rows.subarray(row * ROW.bytes, (row + 1) * ROW.bytes)

@@ -1,3 +1,4 @@
+import path from 'node:path'
 import type { ArtifactDigest, ArtifactMeta, StreamBytes, TreeDigest, TreeInput, TreeMeta } from '../artifacts.ts'
 import { HoldfastError } from '../errors.ts'
 import { keysName } from '../manifest/layout.ts'
@@ -53,6 +54,9 @@ export async function openWriter(options: WriterOptions): Promise<BackupWriter> 
   return writer
 }
 
+/** Chunks of this backup that are found again within it. */
+const OWN_CHUNKS = 1_000_000
+
 class RepositoryWriter implements BackupWriter {
   readonly totals: { -readonly [Key in keyof WriterTotals]: WriterTotals[Key] } = {
     readBytes: 0,
@@ -73,6 +77,7 @@ class RepositoryWriter implements BackupWriter {
   readonly #artifacts = new Map<string, PendingArtifact | null>()
   readonly #draft: KnownDraft
   readonly #beyond: EarlierChunks
+  readonly #own: OwnChunks
   #keysFile: Promise<{ name: string; size: number; sha256: Buffer }> | null = null
   #unit: { readonly unit: ChunkUnit } | null = null
   #state: 'open' | 'finished' | 'closed' = 'open'
@@ -103,7 +108,7 @@ class RepositoryWriter implements BackupWriter {
     this.#codec = options.codec ?? new CodecThreads(threads)
     this.#pipeline = new BlockPipeline(this.#codec, this.#packer, places, threads * 2 + 1)
     this.#draft = new KnownDraft(options.scratch)
-    const own = options.ownChunks ?? new OwnChunks()
+    this.#own = options.ownChunks ?? new OwnChunks(OWN_CHUNKS, path.join(options.scratch, 'own'))
     this.#beyond = new EarlierChunks(options.scratch)
     const { backupIds, permille } = options.resend
     const resend = known && new Resend({ known, backupIds, permille, damagedPacks: options.damagedPacks })
@@ -114,7 +119,7 @@ class RepositoryWriter implements BackupWriter {
       references: new References(places, this.#packer.packs, known),
       treePages: new PageFiller(PAGE.trees, 'index', this.#pipeline),
       store: new ChunkStore({
-        ...{ places, own, known, resend },
+        ...{ places, own: this.#own, known, resend },
         ...{ earlier: this.#beyond, pipeline: this.#pipeline, draft: this.#draft, totals: this.totals },
       }),
       gear: gearTable(gearKey),
@@ -220,6 +225,7 @@ class RepositoryWriter implements BackupWriter {
   #closeFiles(): void {
     this.#draft.close()
     this.#beyond.close()
+    this.#own.close()
   }
 
   #requireOpen(): void {
