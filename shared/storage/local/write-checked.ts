@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { open } from 'node:fs/promises'
-import { Readable } from 'node:stream'
+import { Readable, Writable } from 'node:stream'
 import { alignedPieces, DirectFile } from '../../direct-file.ts'
 import { HoldfastError } from '../../errors.ts'
 import type { Placement } from './place.ts'
@@ -26,7 +26,7 @@ export async function writeChecked(file: string, key: string, body: AsyncIterabl
 }
 
 /**
- * Gathers a body, which comes a few KiB at a time, in pieces that are hashed and written: while one is written the next is
+ * Gathers a body, which comes a few KiB at a time, in pieces that are written and hashed: while one is written the next is
  * filled.
  */
 class Pieces {
@@ -51,6 +51,8 @@ class Pieces {
 
   /** Takes as much as there is room for at once: the number of bytes. */
   take(bytes: Buffer, from: number): number {
+    // its memory may be another object's by now
+    if (this.#closed) throw givenUp(this.#key)
     if (this.#written + this.#fill + bytes.length - from > this.#to.size) throw mismatch(this.#key)
     const taken = bytes.copy(this.#piece, this.#fill, from)
     this.#fill += taken
@@ -64,17 +66,22 @@ class Pieces {
   /** Hands the full piece on; settles when there is room for the next. */
   async next(): Promise<void> {
     const [piece, fill, position] = [this.#piece, this.#fill, this.#written]
-    this.#hash.update(piece.subarray(0, fill))
     // one write at a time: so the other piece is free when this one begins
     await this.#writing
-    if (this.#closed) throw new HoldfastError('job_cancelled', `object ${this.#key} was given up`)
-    this.#writing = this.#file.write(piece.subarray(0, fill), position)
+    if (this.#closed) throw givenUp(this.#key)
+    this.#writing = this.#write(piece.subarray(0, fill), position)
     // told by whoever waits for it next
     this.#writing.catch(() => undefined)
     this.#piece = this.#other
     this.#other = piece
     this.#written += fill
     this.#fill = 0
+  }
+
+  /** Hashed once it is written: were its memory changed before then, by whatever mistake, it would be found. */
+  async #write(bytes: Buffer, position: number): Promise<void> {
+    await this.#file.write(bytes, position)
+    this.#hash.update(bytes)
   }
 
   async end(): Promise<void> {
@@ -103,40 +110,61 @@ async function feed(body: AsyncIterable<Buffer>, pieces: Pieces, signal: AbortSi
   }
 }
 
-/** By its events: a promise for each of the few KiB that a connection gives at a time costs more than what is done with them. */
-function feedFromStream(body: Readable, pieces: Pieces, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const settle = (error?: unknown) => {
-      body.off('data', onData).off('end', onEnd).off('error', settle).off('close', onClose)
-      signal?.removeEventListener('abort', onAbort)
-      // what fails from now on is of no interest; who sent it gets an answer only once nothing of it is left in the connection
-      body.on('error', () => undefined).resume()
-      if (error === undefined) resolve()
-      else reject(error)
+/** As a stream's sink: a promise for each of the few KiB that a connection gives at a time costs more than what is done with them. */
+class Sink extends Writable {
+  readonly #pieces: Pieces
+
+  constructor(pieces: Pieces) {
+    super({ highWaterMark: 64 * 1024 })
+    this.#pieces = pieces
+  }
+
+  override _write(bytes: Buffer, _encoding: BufferEncoding, done: (error?: Error) => void): void {
+    try {
+      const at = this.#pieces.take(bytes, 0)
+      if (this.#pieces.isFull) return void this.#rest(bytes, at).then(() => done(), done)
+      giveBack(bytes)
+      done()
+    } catch (error) {
+      done(error as Error)
     }
-    const onAbort = () => settle(signal?.reason)
-    const onEnd = () => settle()
-    const onClose = () => settle(new HoldfastError('target_unreachable', 'the connection ended before the object did'))
-    const onData = (bytes: Buffer, from = 0) => {
-      const { length } = bytes
-      try {
-        const at = from + pieces.take(bytes, from)
-        if (at === length) giveBack(bytes)
-        if (!pieces.isFull) return
-        body.pause()
-        pieces.next().then(() => {
-          if (at < length) onData(bytes, at)
-          if (!pieces.isFull) body.resume()
-        }, settle)
-      } catch (error) {
-        settle(error)
-      }
+  }
+
+  async #rest(bytes: Buffer, from: number): Promise<void> {
+    await this.#pieces.next()
+    for (let at = from; at < bytes.length; ) {
+      at += this.#pieces.take(bytes, at)
+      if (this.#pieces.isFull) await this.#pieces.next()
     }
-    if (signal?.aborted) return onAbort()
-    signal?.addEventListener('abort', onAbort, { once: true })
-    body.on('data', onData).once('end', onEnd).once('error', settle).once('close', onClose)
-  })
+    giveBack(bytes)
+  }
 }
+
+async function feedFromStream(body: Readable, pieces: Pieces, signal: AbortSignal | undefined): Promise<void> {
+  const sink = new Sink(pieces)
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  const onAbort = () => reject(signal?.reason)
+  // it says so once, and that may have been before anybody listened
+  const onClose = () => (body.readableEnded ? undefined : reject(body.errored ?? cutOff()))
+  body.once('error', reject).once('close', onClose)
+  sink.once('error', reject).once('finish', resolve)
+  signal?.addEventListener('abort', onAbort, { once: true })
+  try {
+    signal?.throwIfAborted()
+    if (body.destroyed) onClose()
+    else body.pipe(sink)
+    await promise
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+    sink.on('error', () => undefined).destroy()
+    // what fails from now on is of no interest; who sent it gets an answer only once nothing of it is left in the connection
+    body.off('close', onClose).on('error', () => undefined)
+    body.unpipe(sink).resume()
+  }
+}
+
+const givenUp = (key: string) => new HoldfastError('job_cancelled', `object ${key} was given up`)
+const cutOff = () => new HoldfastError('target_unreachable', 'the connection ended before the object did')
 
 /** What a connection gave is nobody else's. Left to the collector, tens of megabytes of it pile up, since to V8 they are a few small objects. */
 function giveBack(bytes: Buffer): void {
