@@ -55,6 +55,13 @@ describe(`seeds ${RANGE}`, () => {
   )
 })
 
+it('kills, disks and lines have struck where they were to', ({ skip }) => {
+  if (tallied.seeds < seedsOf(FIXED).length) return skip('there were too few seeds')
+  const seldom = new Set<string>(['known'])
+  const all = ['job', 'agent', ...PLACES, ...LINES].filter((one) => !seldom.has(one))
+  expect([...tallied.struck]).toEqual(expect.arrayContaining(all))
+})
+
 afterAll(async () => {
   await Promise.all(idle.map(({ world }) => world[Symbol.asyncDispose]()))
   if (tallied.seeds > 0) say(tallied.table(RANGE, seedsOf(RANGE).length))

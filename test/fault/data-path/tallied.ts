@@ -14,6 +14,12 @@ export class Tallied {
     this.#beyond.push(...beyondBytes)
   }
 
+  /** What struck at least once: a fault that is drawn and never strikes proves nothing. */
+  get struck(): ReadonlySet<string> {
+    const met = this.#outcomes.flatMap((one) => (one.fault && one.met ? [one.fault] : []))
+    return new Set(met.map((fault) => (fault.kind === 'disk' ? fault.where : fault.kind === 'line' ? fault.what : fault.who)))
+  }
+
   table(range: string, asked: number): string {
     const rows = new Map<string, Outcome[]>()
     for (const outcome of this.#outcomes) {
