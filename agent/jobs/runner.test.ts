@@ -1,4 +1,4 @@
-import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises'
+import { type FileHandle, mkdtemp, open, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -42,11 +42,11 @@ afterEach(async () => {
 })
 
 /** Its jobs end at once, for want of a configuration: `starts` counts the runs. */
-const runner = (of: Journal) =>
+const runner = (of: Journal, error: (...said: unknown[]) => void = () => undefined) =>
   new Runner({
     journal: of,
     clock: systemClock,
-    log: createLogger({ level: 'silent' }),
+    log: Object.assign(createLogger({ level: 'silent' }), { error }),
     folders: { scratch: path.join(folder, 'scratch'), known: folder, places: folder, compiled: folder },
     limits: new JobLimits(systemClock, createLogger({ level: 'silent' })),
     searchPath: '',
@@ -118,6 +118,20 @@ describe('a command', () => {
     ])
     expect(starts).toBe(2)
   })
+})
+
+it('a job that was left over is ended once its folder can be used, on a disk that failed for a while', async () => {
+  await journal.accept(command(1))
+  await journal.running(jobId)
+  const broken = path.join(folder, 'scratch')
+  await writeFile(broken, '')
+  const told = vi.fn()
+  await runner(await Journal.open(folder), told).recover()
+  await waitFor('it to have failed', () => told.mock.calls.some(([, message]) => /could not be ended yet/.test(String(message))))
+  expect(cases()).toEqual([])
+  await rm(broken)
+  await done(1)
+  expect(heard.at(-1)?.message).toMatchObject({ value: { jobId, attempt: 1, error: { code: 'agent_crashed' } } })
 })
 
 describe('on a full disk', () => {

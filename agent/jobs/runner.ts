@@ -233,21 +233,32 @@ export class Runner {
     })
   }
 
+  /** Until it is done: with a disk that fails for a while the attempt would otherwise pass for one at work until the agent's next start. */
   async #endLeftOver(record: JournalRecord): Promise<void> {
-    const scratch = path.join(this.#deps.folders.scratch, record.jobId)
-    try {
-      await mkdir(scratch, { recursive: true, mode: 0o700 })
-      const lock = await waitForProcessLock(attemptLockFile(scratch), this.#deps.clock, this.#closing.signal)
-      lock.release()
-      await rm(scratch, { recursive: true, force: true })
-      const error = new HoldfastError('agent_crashed', 'the agent ended while the job ran', {
-        hint: 'The job is tried again by itself.',
-      })
-      await this.#finish(failedResult(record, toPlain(error)))
-    } catch (error) {
-      if (!this.#closing.signal.aborted)
-        this.#deps.log.error({ err: error, job: record.jobId }, 'a left-over job could not be ended')
+    const { clock, log } = this.#deps
+    const { signal } = this.#closing
+    for (;;) {
+      const failure = await this.#waitForLeftOver(record).then(
+        () => null,
+        (error: unknown) => ({ error }),
+      )
+      if (failure === null) break
+      if (signal.aborted) return
+      log.error({ err: failure.error, job: record.jobId }, 'a left-over job could not be ended yet')
+      await clock.sleep(KEEP_AGAIN_MS, signal).catch(() => undefined)
     }
+    const error = new HoldfastError('agent_crashed', 'the agent ended while the job ran', {
+      hint: 'The job is tried again by itself.',
+    })
+    await this.#finish(failedResult(record, toPlain(error)))
+  }
+
+  async #waitForLeftOver({ jobId }: JournalRecord): Promise<void> {
+    const scratch = path.join(this.#deps.folders.scratch, jobId)
+    await mkdir(scratch, { recursive: true, mode: 0o700 })
+    const lock = await waitForProcessLock(attemptLockFile(scratch), this.#deps.clock, this.#closing.signal)
+    lock.release()
+    await rm(scratch, { recursive: true, force: true })
   }
 
   async #makeScratch(jobId: string): Promise<string> {
