@@ -2,7 +2,7 @@ import { type Dispatcher, request } from 'undici'
 import { HoldfastError } from '../../shared/errors.ts'
 import { MAX_OBJECT_BYTES } from '../../shared/storage/target.ts'
 import { type Address, requireAddress } from './address.ts'
-import { discard, ignoreErrors, type Meaning, meaningOf, problemCode } from './answers.ts'
+import { discard, type Meaning, meaningOf, problemCode } from './answers.ts'
 import { Patience } from './patience.ts'
 import type { Line } from './transfer.ts'
 
@@ -89,17 +89,41 @@ export class Getter {
       return { meaning: announced < expected ? 'short' : 'refused', status: answer.statusCode, code: '' }
     }
     const bytes = Buffer.allocUnsafe(expected)
-    let received = 0
-    ignoreErrors(answer.body)
-    for await (const piece of answer.body as AsyncIterable<Buffer>) {
-      if (received + piece.length > expected) break
-      received += piece.copy(bytes, received)
-      this.#line.totals.receivedBytes += piece.length
-      await this.#line.download.take(piece.length, signal)
-    }
+    const received = await this.#fill(bytes, answer.body, signal)
     if (received === expected) return bytes
     throw new HoldfastError('target_unreachable', `object ${key}: ${received} of ${expected} bytes came`, {
       hint: 'The connection to the store broke; it is tried again.',
     })
   }
+  /** Returns how much came. By events: pieces are of 16 KiB, and an iterator would cost as much for each as all else. */
+  #fill(bytes: Buffer, body: Dispatcher.ResponseData['body'], signal: AbortSignal): Promise<number> {
+    const { download, totals } = this.#line
+    let received = 0
+    return new Promise((resolve, reject) => {
+      body.on('error', reject)
+      body.on('close', () => resolve(received))
+      body.on('data', (piece: Buffer) => {
+        // more than was announced
+        if (received + piece.length > bytes.length) return void body.destroy()
+        const length = piece.copy(bytes, received)
+        received += length
+        totals.receivedBytes += length
+        giveBack(piece)
+        if (download.bytesPerSecond === null) return
+        body.pause()
+        download.take(length, signal).then(
+          () => body.resume(),
+          (error: Error) => body.destroy(error),
+        )
+      })
+    })
+  }
+}
+
+/**
+ * Memory that TLS made for this piece alone, and that nobody has but us: half of a restore's memory, and a collection for every few of them, when it is left to
+ * the collector. What is a part of something larger holds other bytes too.
+ */
+function giveBack({ buffer, byteOffset, length }: Buffer): void {
+  if (buffer instanceof ArrayBuffer && byteOffset === 0 && length === buffer.byteLength) buffer.transfer(0)
 }
