@@ -22,7 +22,7 @@ export interface JobEnvironment {
 }
 
 /** Young objects of a job are few and small, and bytes lie outside of V8's heap: room for more would only be memory that is held. */
-export const JOB_FLAGS: readonly string[] = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=2']
+export const JOB_FLAGS: readonly string[] = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=1']
 
 /** Of glibc, besides: with a pool of memory for each thread, what one has given back is of no use to another, 30 to 50 MB of it. */
 export const JOB_ENVIRONMENT = { MALLOC_ARENA_MAX: '1' } as const

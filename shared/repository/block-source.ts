@@ -75,6 +75,11 @@ export interface OpenBlock {
  */
 const tailOf = (size: number) => Math.min(size, Math.max(16 * KIB, Math.ceil(size / 128)))
 
+/** Of open blocks. What a backup has stored itself is wanted in the order of its packs, once. */
+const ONCE = 8 * MIB
+/** Of what it leans on, a little of one block is wanted, then of another, then of the first again. */
+const AGAIN = 24 * MIB
+
 export interface BlockSourceOptions {
   readonly objects: ObjectSource
   readonly origins: readonly Origin[]
@@ -87,11 +92,12 @@ export interface BlockSourceOptions {
 export class BlockSource {
   readonly #options: BlockSourceOptions
   readonly #packs = new ByteCache<OpenPack>(48 * MIB)
-  readonly #blocks = new ByteCache<OpenBlock>(16 * MIB, ({ plain }) => free(plain))
+  readonly #blocks: ByteCache<OpenBlock>
   readonly #sealed = new SealedRanges((key, offset, length) => this.fetch(key, offset, length))
 
   constructor(options: BlockSourceOptions) {
     this.#options = options
+    this.#blocks = new ByteCache(options.origins.length > 1 ? AGAIN : ONCE, ({ plain }) => free(plain))
   }
 
   block(origin: number, pack: number, block: number): Promise<OpenBlock> {

@@ -20,7 +20,7 @@ export type Piece =
 const RECORDS = 1024
 /** Bytes of entries among them; hostile attributes are large. */
 const ENTRIES = 2 * MIB
-/** Sealed bytes that are fetched ahead of what is used: two ranges under way, whatever the distance to the store. */
+/** Sealed bytes that are fetched ahead of what is used: several ranges under way, whatever the distance to the store. */
 const SEALED = 8 * MIB
 /** Blocks that are open or being opened: every thread has one to do, and two are at hand. */
 const OPEN = codecThreads() + 2

@@ -1,9 +1,9 @@
 import type { Directory } from './directory.ts'
-import { MIB } from './format.ts'
+import { KIB, MIB } from './format.ts'
 import { free } from './packing.mjs'
 
-/** Fetched at once when several blocks of a pack are wanted. */
-const RANGE = 4 * MIB
+/** Fetched at once when several blocks of a pack are wanted: two that did not shrink, more of others. Several are under way at a time. */
+const RANGE = 2 * MIB + 256 * KIB
 /** Of ranges that are fetched and not used up yet. */
 const MOST = 16 * MIB
 
