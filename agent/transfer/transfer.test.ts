@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { type AddressInfo, createServer } from 'node:net'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { systemClock } from '../../shared/clock.ts'
 import { FakeClock } from '../../shared/fake-clock.ts'
 import type { SignedRequest } from '../../shared/generated/holdfast/agent/v1/objects.ts'
@@ -192,6 +192,44 @@ test('a server that sends all and closes does not disturb a reader that is held 
   const transfer = reader(await answering(Buffer.concat([Buffer.from(head), body])), {}, 1_500_000)
   expect((await transfer.get('a', null, signal)).equals(body)).toBe(true)
   expect(transfer.totals.retries).toBe(0)
+})
+
+test('pieces of a body are copied, and the memory that was theirs alone is given back at once', async () => {
+  const body = randomBytes(8_000_000)
+  const given = vi.spyOn(ArrayBuffer.prototype, 'transfer')
+  onTestFinished(() => given.mockRestore())
+  const transfer = reader(
+    await answering(Buffer.concat([Buffer.from(`HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n`), body])),
+    {},
+  )
+  expect((await transfer.get('a', null, signal)).equals(body)).toBe(true)
+  expect(given.mock.contexts.length).toBeGreaterThan(0)
+  expect(given.mock.contexts.every((memory) => (memory as ArrayBuffer).detached)).toBe(true)
+})
+
+test('a body that is cut is asked for again, and given up with what came of it when the patience is over', async () => {
+  const head = 'HTTP/1.1 200 OK\r\nContent-Length: 600000\r\nConnection: close\r\n\r\n'
+  const transfer = reader(await answering(Buffer.concat([Buffer.from(head), randomBytes(300_000)])), { patienceMs: 300 })
+  await expect(transfer.get('a', null, signal)).rejects.toMatchObject({ code: 'target_unreachable' })
+  expect(transfer.totals.retries).toBeGreaterThan(0)
+  expect(transfer.totals.receivedBytes).toBeGreaterThanOrEqual(600_000)
+})
+
+test.each([null, 100_000])('an abort in the middle of a body ends it at once with its reason, at a rate of %s', async (rate) => {
+  const part = Buffer.concat([Buffer.from('HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n'), randomBytes(300_000)])
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined)
+    socket.once('data', () => socket.write(part))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => new Promise<void>((resolve) => server.close(() => resolve())))
+  const transfer = reader(`http://127.0.0.1:${(server.address() as AddressInfo).port}/a`, {}, rate)
+  const stop = new AbortController()
+  const getting = transfer.get('a', null, stop.signal)
+  getting.catch(() => undefined)
+  await vi.waitFor(() => expect(transfer.totals.receivedBytes).toBeGreaterThan(0))
+  stop.abort(new Error('cancelled'))
+  await expect(getting).rejects.toThrow('cancelled')
 })
 
 test('an answer without a length, or with one that no object has, is refused and not read', async () => {
