@@ -1,3 +1,5 @@
+import { readlinkSync } from 'node:fs'
+import path from 'node:path'
 import { HoldfastError } from './errors.ts'
 
 /** Primary codes of SQLite (rescode.html): locks of ours are SQLite's. */
@@ -38,13 +40,23 @@ export function diskError(error: unknown, where: string): HoldfastError | null {
 }
 
 /**
- * Does what reads or writes files of the agent's own beside those of an engine. The error is one of ours before an engine sees it, which would take it for
- * its source's, and blame that.
+ * Does what reads or writes a file of the agent's own, which is open as `fd`, beside those of an engine. The error is one of ours before an engine
+ * sees it, which would take it for its source's, and blame that.
  */
-export function onOwnDisk<T>(work: () => T): T {
+export function onOwnDisk<T>(fd: number, work: () => T): T {
   try {
     return work()
   } catch (error) {
-    throw diskError(error, "the agent's state folder") ?? error
+    throw diskError(error, `the agent's folder ${folderOf(fd)}`) ?? error
+  }
+}
+
+/** As the kernel knows it: who writes has the file alone. */
+function folderOf(fd: number): string {
+  try {
+    return path.dirname(readlinkSync(`/proc/self/fd/${fd}`))
+  } catch {
+    // no Linux, or no /proc
+    return 'for its work'
   }
 }

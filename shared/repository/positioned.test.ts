@@ -51,7 +51,7 @@ it.each([
 ])("a disk of the agent's own that says %s is not taken for that of a source: %s", (said, code) => {
   failsWith = said
   try {
-    expect(() => spoolOf(said)).toThrow(expect.objectContaining({ code, retry: true }))
+    expect(() => spoolOf(said)).toThrow(expect.objectContaining({ code, retry: true, message: expect.stringContaining(folder) }))
   } finally {
     failsWith = null
   }

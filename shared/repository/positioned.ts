@@ -7,7 +7,7 @@ import { onOwnDisk } from '../own-disk.ts'
  */
 
 export function writeWhole(fd: number, bytes: Buffer, at: number): void {
-  onOwnDisk(() => {
+  onOwnDisk(fd, () => {
     for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, at + done)
   })
 }
@@ -17,7 +17,7 @@ export function readUpTo(fd: number, into: Buffer, at: number): number {
   let done = 0
   while (done < into.length) {
     const from = done
-    const read = onOwnDisk(() => readSync(fd, into, from, into.length - from, at + from))
+    const read = onOwnDisk(fd, () => readSync(fd, into, from, into.length - from, at + from))
     if (read === 0) break
     done += read
   }

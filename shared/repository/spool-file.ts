@@ -67,7 +67,7 @@ export class FileWindow {
     this.#length = 0
     while (this.#length < length) {
       const from = this.#length
-      const step = onOwnDisk(() => readSync(this.#fd, this.#window, from, wanted - from, at + from))
+      const step = onOwnDisk(this.#fd, () => readSync(this.#fd, this.#window, from, wanted - from, at + from))
       if (step === 0) return
       this.#length += step
     }
