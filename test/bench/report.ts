@@ -57,12 +57,11 @@ function usage(all: readonly Usage[], size: number): string[] {
   return [medianOf(times, 1), medianOf(peaks, 0)]
 }
 
-/** With the least and the most. */
+/** With the least and the most, where they differ. */
 export function medianOf(figures: readonly number[], digits: number): string {
-  const sorted = figures.toSorted((a, b) => a - b)
-  const [least, middle, most] = [sorted[0] ?? 0, sorted[Math.floor(sorted.length / 2)] ?? 0, sorted.at(-1) ?? 0]
-  const range = sorted.length > 1 ? ` (${least.toFixed(digits)}-${most.toFixed(digits)})` : ''
-  return `${middle.toFixed(digits)}${range}`
+  const sorted = figures.toSorted((a, b) => a - b).map((figure) => figure.toFixed(digits))
+  const [least, middle, most] = [sorted[0], sorted[Math.floor(sorted.length / 2)] ?? '', sorted.at(-1)]
+  return least === most ? middle : `${middle} (${least}-${most})`
 }
 
 export function row(name: string, cells: readonly string[]): string {
