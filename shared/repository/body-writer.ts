@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { BlockPipeline } from './block-pipeline.ts'
 import { ByteWriter } from './bytes.ts'
-import { LIMITS, PAGE, TARGETS } from './format.ts'
+import { KIB, LIMITS, PAGE, TARGETS } from './format.ts'
 import type { KnownSegment } from './known-blobs.ts'
 import type { KnownDraft } from './known-draft.ts'
 import type { Places } from './places.ts'
@@ -69,6 +69,8 @@ type Pending =
   | { kind: 'hole'; length: number }
   | { kind: 'entry'; bytes: Buffer; tag: Buffer | null; size: number }
 
+const DIGESTED = 16 * KIB
+
 /** Largest record besides entries: a run or a hole. */
 const SMALL_RECORD = 32
 
@@ -80,6 +82,8 @@ export class BodyWriter {
   readonly #context: BodyContext
   readonly #pages: PageFiller
   readonly #digest = createHash('sha256')
+  /** Records that the digest has not seen yet: it is told of many at once. */
+  readonly #undigested = new ByteWriter(2 * DIGESTED)
   readonly #record = new ByteWriter(64)
   #pending: Pending[] = []
   #before: RunState = START
@@ -125,6 +129,7 @@ export class BodyWriter {
   /** `records`: the SHA-256 of all records. */
   finish(): { body: BodyPlace; records: Buffer } {
     this.drain(true)
+    this.#digestRecords()
     const records = this.#digest.digest()
     if (this.#pages.pages.length === 0) {
       const rest = this.#pages.empty ? Buffer.alloc(0) : this.#pages.rest()
@@ -177,8 +182,14 @@ export class BodyWriter {
 
   #emit(record: Buffer): void {
     this.#makeRoom(record.length)
-    this.#digest.update(record)
     this.#pages.add(record)
+    this.#undigested.bytes(record)
+    if (this.#undigested.length >= DIGESTED) this.#digestRecords()
+  }
+
+  #digestRecords(): void {
+    this.#digest.update(this.#undigested.view())
+    this.#undigested.clear()
   }
 
   #endFile(): void {

@@ -34,19 +34,39 @@ export class BucketSpool {
   *sorted(keep: (row: Buffer) => boolean): Generator<Buffer> {
     for (const bucket of this.#buckets) {
       const rows = this.#load(bucket)
-      const order: number[] = []
-      for (let at = 0; at < rows.length; at += this.#rowBytes) {
-        if (keep(rows.subarray(at, at + this.#rowBytes))) order.push(at)
-      }
       const key = this.#keyBytes
-      order.sort((a, b) => rows.compare(rows, b, b + key, a, a + key) || a - b)
       let before = -1
-      for (const at of order) {
+      for (const at of this.#order(rows, keep)) {
         if (before >= 0 && rows.compare(rows, at, at + key, before, before + key) === 0) continue
         before = at
         yield rows.subarray(at, at + this.#rowBytes)
       }
     }
+  }
+
+  /**
+   * Where the rows begin, in rising order of their keys, then as they were added. Sorted as numbers that are made of a key's first bits and the row's
+   * place: to compare keys with each other costs ten times as much. Where those bits are the same, the keys decide.
+   */
+  #order(rows: Buffer, keep: (row: Buffer) => boolean): Float64Array {
+    const length = this.#rowBytes
+    const ranks = new Float64Array(rows.length / length)
+    if (ranks.length > PLACES) throw new RangeError(`${ranks.length} rows in a bucket`)
+    let kept = 0
+    for (let at = 0; at < rows.length; at += length) {
+      if (keep(rows.subarray(at, at + length))) ranks[kept++] = firstBits(rows, at) * PLACES + at / length
+    }
+    const order = ranks.subarray(0, kept).sort()
+    for (let from = 0, to = 0; from < kept; from = to) {
+      const bits = bitsOf(order[from] as number)
+      while (to < kept && bitsOf(order[to] as number) === bits) order[to] = ((order[to++] as number) % PLACES) * length
+      if (to - from > 1) order.subarray(from, to).sort((a, b) => this.#compare(rows, a, b) || a - b)
+    }
+    return order
+  }
+
+  #compare(rows: Buffer, a: number, b: number): number {
+    return rows.compare(rows, b, b + this.#keyBytes, a, a + this.#keyBytes)
   }
 
   close(): void {
@@ -95,3 +115,11 @@ const CLOSED = -1
 const BUCKET_BITS = 6
 const BUCKETS = 1 << BUCKET_BITS
 const ROWS_IN_MEMORY = 1024
+/** Rows of a bucket at most. */
+const PLACES = 2 ** 24
+const NOT_OF_BUCKET = 2 ** (32 - BUCKET_BITS) - 1
+
+/** Of a key, the 29 bits behind those that the rows of a bucket have in common: with a row's place they are what a number holds. */
+const firstBits = (rows: Buffer, at: number): number =>
+  (rows.readUInt32BE(at) & NOT_OF_BUCKET) * 8 + ((rows[at + 4] as number) >> 5)
+const bitsOf = (rank: number): number => Math.floor(rank / PLACES)

@@ -33,8 +33,9 @@ export class IdentityTags {
     let end = this.#prefix + length.copy(this.#inner, this.#prefix)
     end += path.copy(this.#inner, end)
     end += this.#inner.write(identity, end)
-    hash('sha256', this.#inner.subarray(0, end), 'buffer').copy(this.#outer, BLOCK_BYTES)
-    return hash('sha256', this.#outer, 'buffer').subarray(0, TAG_BYTES)
+    // by way of text: a buffer of Node's own for each is work for its collector
+    this.#outer.write(hash('sha256', this.#inner.subarray(0, end), 'latin1'), BLOCK_BYTES, 'latin1')
+    return Buffer.from(hash('sha256', this.#outer, 'latin1').slice(0, TAG_BYTES), 'latin1')
   }
 
   #grow(bytes: number): void {

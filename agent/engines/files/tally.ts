@@ -32,8 +32,8 @@ export class Tally {
     const kind = entry.type in COUNTED ? COUNTED[entry.type as keyof typeof COUNTED] : 'special'
     this.#counts[kind] += step
     const head = `${entry.type} ${entry.size} ${entry.path.length} `
-    const one = hash('sha256', this.#joined(head, entry.path, entry.linkTarget ?? NONE), 'buffer')
-    for (let i = 0; i < 32; i++) (this.#digest[i] as number) ^= one[i] as number
+    const one = hash('sha256', this.#joined(head, entry.path, entry.linkTarget ?? NONE), 'latin1')
+    for (let i = 0; i < 32; i++) (this.#digest[i] as number) ^= one.charCodeAt(i)
   }
 
   /** One hash of joined bytes costs a third of a Hash object that they are given to. Valid until the next call. */

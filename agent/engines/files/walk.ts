@@ -17,8 +17,8 @@ export interface WalkOptions {
 }
 
 interface Level {
-  /** In the order of their bytes, the next one last. */
-  readonly names: Buffer[]
+  /** In the order of their bytes, the next one last. One character for each byte, which costs less than a buffer for each name. */
+  readonly names: string[]
   readonly folder: Found
   readonly taken: boolean
   /** A folder that is kept only if something in it is. */
@@ -48,7 +48,7 @@ export function* walk(tree: Beneath, options: WalkOptions): Generator<Found | ty
       levels.pop()
       continue
     }
-    const found = walker.look(join(level.folder.path, name))
+    const found = walker.look(join(level.folder.path, Buffer.from(name, 'latin1')))
     const verdict = found ? options.selection.judge(found.path, level.taken) : 'skip'
     if (!found || verdict === 'skip') continue
     if (verdict === 'take') {
@@ -78,7 +78,7 @@ class Walker {
     const stat = lstatSync(this.#tree.entry(path), { bigint: true })
     this.#rootDevice = stat.dev
     // a root that cannot be read is no backup at all: this throws
-    const names = sorted(readdirSync(this.#tree.folder(path), { encoding: 'buffer' }))
+    const names = list(this.#tree.folder(path))
     return { names, folder: { path, stat }, taken: false, pending: false }
   }
 
@@ -98,14 +98,14 @@ class Walker {
     return { names: this.#list(folder), folder, taken, pending: !taken }
   }
 
-  #list(folder: Found): Buffer[] {
+  #list(folder: Found): string[] {
     try {
       const address = this.#tree.folder(folder.path)
       if (folder.stat.dev !== this.#rootDevice && this.#leftOut(folder, address)) {
         this.#options.report.say('file_system_left_out', folder.path)
         return []
       }
-      return sorted(readdirSync(address, { encoding: 'buffer' }))
+      return list(address)
     } catch (error) {
       if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) this.#options.report.say('file_vanished', folder.path)
       else if (hasCode(error, 'EACCES', 'EPERM', 'EIO')) this.#options.report.say('folder_unreadable', folder.path, error)
@@ -124,6 +124,6 @@ class Walker {
   }
 }
 
-function sorted(names: Buffer[]): Buffer[] {
-  return names.sort((a, b) => Buffer.compare(b, a))
+function list(address: Buffer): string[] {
+  return readdirSync(address, { encoding: 'latin1' }).sort().reverse()
 }
