@@ -13,17 +13,18 @@ const PIECE_BYTES = 1024 * 1024
 const SYNC_BYTES = 128 * 1024
 const SECOND_NS = 1_000_000_000n
 
-export interface ContentOptions {
+/** What is shared by the files of one walk. */
+export interface ContentOptions<File> {
   readonly tree: Beneath
   readonly report: Report
   readonly clock: Clock
   readonly signal: AbortSignal
   /** Buffers of one piece that no file is read into now. Used again: fresh ones cost as much as the reading. */
   readonly spare: Buffer[]
-  /** The entry is left out after all. */
-  dropped(): void
-  /** What was read, if it is not the size that the entry was announced with. */
-  resized(size: number): void
+  /** The file is left out after all. */
+  dropped(file: File): void
+  /** What was read, if it is not the size that the file was announced with. */
+  resized(file: File, size: number): void
 }
 
 /** Inode numbers are used again, and times can be set back: all five together are not, but for what `isFresh` sees. */
@@ -31,33 +32,48 @@ export function identityOf(stat: BigIntStats): string {
   return [stat.dev, stat.ino, stat.size, stat.mtimeNs, stat.ctimeNs].join(':')
 }
 
-export function fileContent(path: Buffer, listed: BigIntStats, options: ContentOptions): FileContent {
-  return {
-    // only a backup that leans on another asks for it before the file is read
-    get identity() {
-      return identityOf(listed)
-    },
-    read: () => readFile(path, listed, options),
+/** One object for each file and nothing else: there may be millions. `file` is what the caller knows it by. */
+export class ListedFile<File> implements FileContent {
+  readonly path: Buffer
+  readonly listed: BigIntStats
+  readonly file: File
+  readonly options: ContentOptions<File>
+
+  constructor(path: Buffer, listed: BigIntStats, file: File, options: ContentOptions<File>) {
+    this.path = path
+    this.listed = listed
+    this.file = file
+    this.options = options
+  }
+
+  /** Only a backup that leans on another asks for it before the file is read. */
+  get identity(): string {
+    return identityOf(this.listed)
+  }
+
+  read(): ReturnType<FileContent['read']> {
+    return readFile(this)
   }
 }
 
-async function* readFile(path: Buffer, listed: BigIntStats, options: ContentOptions): ReturnType<FileContent['read']> {
-  const { fd, before } = openListed(path, listed, options)
+async function* readFile<File>(one: ListedFile<File>): ReturnType<FileContent['read']> {
+  const { path, listed, options } = one
+  const { fd, before } = openListed(one)
   const buffer = options.spare.pop() ?? Buffer.allocUnsafeSlow(PIECE_BYTES)
   try {
-    const file = { fd, size: Number(before.size), buffer }
-    let read = file.size
-    if (isSmall(file)) {
+    const open = { fd, size: Number(before.size), buffer }
+    let read = open.size
+    if (isSmall(open)) {
       options.signal.throwIfAborted()
-      const bytes = attempt(path, options, () => readNow(fd, 0, buffer.subarray(0, file.size)))
+      const bytes = attempt(one, () => readNow(fd, 0, buffer.subarray(0, open.size)))
       if (bytes.length > 0) yield { offset: 0, bytes }
       read = bytes.length
-    } else read = yield* extents(file, path, options)
+    } else read = yield* extents(open, one)
     const after = fstatSync(fd, { bigint: true })
     // a file that grows keeps the size it had: the new end was not read, and would come back as a hole
-    const size = Math.min(read, file.size)
+    const size = Math.min(read, open.size)
     const same = isSame(before, after)
-    if (size !== Number(listed.size)) options.resized(size)
+    if (size !== Number(listed.size)) options.resized(one.file, size)
     if (before.mtimeNs !== after.mtimeNs || before.size !== after.size) options.report.say('file_changed', path)
     const unsettled = !same || isFresh(after, options.clock)
     return { identity: unsettled ? null : identityOf(after), size, mtimeNs: same ? after.mtimeNs : before.mtimeNs }
@@ -84,24 +100,25 @@ function isFresh(stat: BigIntStats, clock: Clock): boolean {
 }
 
 /** Opens the very file that was listed. Non-blocking: a FIFO put in its place would wait for a writer for ever. */
-function openListed(path: Buffer, listed: BigIntStats, options: ContentOptions): { fd: number; before: BigIntStats } {
+function openListed<File>(one: ListedFile<File>): { fd: number; before: BigIntStats } {
+  const { path, listed, options } = one
   let fd: number
   try {
     fd = openSync(options.tree.entry(path), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
   } catch (error) {
-    throw leaveOut(path, error, options)
+    throw leaveOut(one, error)
   }
   const before = fstatSync(fd, { bigint: true })
   if (before.isFile() && before.dev === listed.dev && before.ino === listed.ino) return { fd, before }
   closeSync(fd)
-  throw leaveOut(path, Object.assign(new Error('replaced'), { code: 'ENOENT' }), options)
+  throw leaveOut(one, Object.assign(new Error('replaced'), { code: 'ENOENT' }))
 }
 
-function leaveOut(path: Buffer, error: unknown, options: ContentOptions): unknown {
+function leaveOut<File>({ path, file, options }: ListedFile<File>, error: unknown): unknown {
   const vanished = hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ESTALE')
   if (!vanished && !hasCode(error, 'EACCES', 'EPERM', 'EIO', 'ENXIO', 'ETXTBSY')) return error
   options.report.say(vanished ? 'file_vanished' : 'file_unreadable', path, vanished ? undefined : error)
-  options.dropped()
+  options.dropped(file)
   return new HoldfastError('source_missing', `${printable(path)} is left out`, { hint: 'A finding tells why.', cause: error })
 }
 
@@ -117,17 +134,17 @@ function isSmall({ fd, size }: Open): boolean {
 }
 
 /** Returns how far the file really reached. */
-async function* extents(file: Open, path: Buffer, options: ContentOptions): AsyncGenerator<Extent, number> {
-  const { fd, size, buffer } = file
+async function* extents<File>(open: Open, one: ListedFile<File>): AsyncGenerator<Extent, number> {
+  const { fd, size, buffer } = open
   for (let offset = 0; offset < size; ) {
     const data = seekData(fd, offset)
     if (data === null) return size
     const end = Math.min(seekHole(fd, data, size), size)
     for (offset = Math.max(data, offset); offset < end; ) {
-      options.signal.throwIfAborted()
+      one.options.signal.throwIfAborted()
       const piece = buffer.subarray(0, Math.min(PIECE_BYTES, end - offset))
       const bytes = await readPiece(fd, offset, piece).catch((error: unknown) => {
-        throw leaveOut(path, error, options)
+        throw leaveOut(one, error)
       })
       // shorter than it was: cut off meanwhile
       if (bytes.length === 0) return offset
@@ -139,11 +156,11 @@ async function* extents(file: Open, path: Buffer, options: ContentOptions): Asyn
 }
 
 /** What `read` throws as the reason for which the file is left out. */
-function attempt<T>(path: Buffer, options: ContentOptions, read: () => T): T {
+function attempt<File, T>(one: ListedFile<File>, read: () => T): T {
   try {
     return read()
   } catch (error) {
-    throw leaveOut(path, error, options)
+    throw leaveOut(one, error)
   }
 }
 

@@ -3,7 +3,7 @@ import type { TreeEntry, TreeInput } from '../../../shared/artifacts.ts'
 import type { Run } from '../engine.ts'
 import type { Beneath } from './beneath.ts'
 import type { FilesConfig } from './config.ts'
-import { fileContent } from './content.ts'
+import { type ContentOptions, ListedFile } from './content.ts'
 import { describeEntry } from './entry.ts'
 import { hasCode } from './posix.ts'
 import type { Report } from './report.ts'
@@ -20,23 +20,25 @@ export interface Scan {
   readonly run: Run
 }
 
-/** First name of a file that has several. `size` is what was read of it. */
+/** First name of a file. `entry.size` is what it was announced with, `size` what was read of it. */
 interface FirstName {
-  readonly path: Buffer
+  readonly entry: TreeEntry
+  /** "" where it has no other name. */
+  readonly inode: string
   size: number
 }
 
 /** What entries of one walk share. */
 interface Seen {
   readonly links: Map<string, FirstName>
-  readonly spare: Buffer[]
+  readonly options: ContentOptions<FirstName>
 }
 
 const PROGRESS_EVERY = 500
 
 /** The tree as a backup takes it. `scan.tally` is right once the last entry has been dealt with. */
 export async function* treeEntries(scan: Scan): AsyncGenerator<TreeInput> {
-  const seen: Seen = { links: new Map(), spare: [] }
+  const seen = newlySeen(scan)
   let unreported = 0
   const { config, parts, report, run } = scan
   const selection = new Selection(config, parts)
@@ -70,36 +72,37 @@ function describeOrSkip(scan: Scan, path: Buffer, stat: BigIntStats): TreeEntry 
 }
 
 /** The entry as another name of an earlier one, or with its own content. */
-function named(scan: Scan, entry: TreeEntry, stat: BigIntStats, { links, spare }: Seen): TreeInput {
+function named(scan: Scan, entry: TreeEntry, stat: BigIntStats, { links, options }: Seen): TreeInput {
   const shared = stat.nlink > 1n && entry.type !== 'directory'
   const inode = shared ? `${stat.dev}:${stat.ino}` : ''
   const first = shared ? links.get(inode) : undefined
   if (first) {
-    const link = { ...entry, size: first.size, hardLinkTo: first.path }
+    const link = { ...entry, size: first.size, hardLinkTo: first.entry.path }
     scan.tally.add(link)
     return link
   }
-  const record: FirstName = { path: entry.path, size: entry.size }
+  const record: FirstName = { entry, inode, size: entry.size }
   if (shared) links.set(inode, record)
   scan.tally.add(entry)
   if (entry.type !== 'file') return entry
-  const sized = () => ({ ...entry, size: record.size })
-  const content = fileContent(entry.path, stat, {
-    tree: scan.tree,
-    report: scan.report,
-    clock: scan.run.clock,
-    signal: scan.run.signal,
-    spare,
-    dropped: () => {
-      scan.tally.remove(sized())
+  return { ...entry, content: new ListedFile(entry.path, stat, record, options) }
+}
+
+function newlySeen({ tree, report, tally, run }: Scan): Seen {
+  const links = new Map<string, FirstName>()
+  const sized = ({ entry, size }: FirstName) => ({ ...entry, size })
+  const options: ContentOptions<FirstName> = {
+    ...{ tree, report, clock: run.clock, signal: run.signal, spare: [] },
+    dropped: (first) => {
+      tally.remove(sized(first))
       // the next name becomes the first
-      links.delete(inode)
+      links.delete(first.inode)
     },
-    resized: (size) => {
-      scan.tally.remove(sized())
-      record.size = size
-      scan.tally.add(sized())
+    resized: (first, size) => {
+      tally.remove(sized(first))
+      first.size = size
+      tally.add(sized(first))
     },
-  })
-  return { ...entry, content }
+  }
+  return { links, options }
 }
