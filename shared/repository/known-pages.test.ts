@@ -4,7 +4,7 @@ import path from 'node:path'
 import { expect, test } from 'vitest'
 import { MIB } from './format.ts'
 import { PAGE_BYTES, PageWriter } from './known-layout.ts'
-import { CheckedPages, NameFilter } from './known-pages.ts'
+import { CheckedPages, NameFilter, SortedPages } from './known-pages.ts'
 import { temporaryFolder } from './testing/temporary-folders.ts'
 
 test('the filter in memory has a cap of 8 MiB, however long the list is, and never denies a name that it was given', () => {
@@ -32,4 +32,42 @@ test('a page that is damaged after the list was opened is no row, and neither is
   writeSync(fd, 'x', PAGE_BYTES + 100)
   expect(() => new CheckedPages(fd, 0, 1000, 10, 'list').row(500)).toThrow(expect.objectContaining({ code: 'object_damaged' }))
   closeSync(fd)
+})
+
+test('every row is found by its key and nothing else is, also where whole pages of keys begin alike', () => {
+  const alike = Array.from({ length: 1000 }, (_, n) => {
+    const key = Buffer.alloc(16, 0x80)
+    key.writeUInt16BE(n * 3, 14)
+    return key
+  })
+  const keys = [...alike, ...Array.from({ length: 5000 }, () => randomBytes(16))].sort(Buffer.compare)
+  const fd = openSync(path.join(temporaryFolder(), 'pages'), 'wx+')
+  try {
+    const writer = new PageWriter(20, (page) => void writeSync(fd, page))
+    keys.forEach((key, n) => {
+      const row = Buffer.alloc(20)
+      row.writeUInt32BE(n, key.copy(row))
+      writer.add(row)
+    })
+    writer.end()
+    const pages = new SortedPages(fd, 0, keys.length, 20, 16, 'pages')
+    pages.load(null)
+    keys.forEach((key, n) => {
+      expect(pages.find(key)?.readUInt32BE(16)).toBe(n)
+    })
+    const between = alike.map((key) => {
+      const other = Buffer.from(key)
+      other.writeUInt16BE(key.readUInt16BE(14) + 1, 14)
+      return other
+    })
+    const strangers = [
+      ...between,
+      Buffer.alloc(16),
+      Buffer.alloc(16, 0xff),
+      ...Array.from({ length: 1000 }, () => randomBytes(16)),
+    ]
+    for (const key of strangers) expect(pages.find(key)).toBeNull()
+  } finally {
+    closeSync(fd)
+  }
 })

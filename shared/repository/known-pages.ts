@@ -73,57 +73,58 @@ export class CheckedPages {
   }
 }
 
-/** Such rows, sorted. In memory besides: the first eight bytes of each page. */
+/** Such rows, sorted. In memory besides: the first six bytes of each page. */
 export class SortedPages extends CheckedPages {
   readonly #rowBytes: number
   readonly #keyBytes: number
-  readonly #firstKeys: BigUint64Array
+  readonly #firstKeys: Float64Array
 
   constructor(fd: number, at: number, rows: number, rowBytes: number, keyBytes: number, file: string) {
     super(fd, at, rows, rowBytes, file)
     this.#rowBytes = rowBytes
     this.#keyBytes = keyBytes
-    this.#firstKeys = new BigUint64Array(this.pages)
+    this.#firstKeys = new Float64Array(this.pages)
   }
 
   /** Reads and checks every page once. `onRow` gets its page and where it begins there: twenty million views would be work for the collector. */
   load(onRow: ((page: Buffer, at: number) => void) | null): void {
     for (const { page, bytes } of this.inOrder()) {
-      this.#firstKeys[page] = bytes.readBigUInt64BE(0)
+      this.#firstKeys[page] = headOf(bytes, 0)
       if (onRow) for (let n = 0; n < this.rowsOf(page); n++) onRow(bytes, n * this.#rowBytes)
     }
   }
 
   /** A view of the row, valid until the next call; null when there is none. */
   find(key: Buffer): Buffer | null {
-    const head = key.readBigUInt64BE(0)
-    // the last page whose first key is not above; pages that begin with the same eight bytes are tried backwards
+    const head = headOf(key, 0)
+    // the last page whose first key is not above; pages that begin with the same six bytes are tried backwards
     for (let page = this.#lastNotAbove(head); page >= 0; page--) {
-      const row = this.#search(this.page(page), this.rowsOf(page), key)
+      const row = this.#search(this.page(page), this.rowsOf(page), key, head)
       if (row) return row
-      if ((this.#firstKeys[page] as bigint) !== head) return null
+      if (this.#firstKeys[page] !== head) return null
     }
     return null
   }
 
-  #lastNotAbove(head: bigint): number {
+  #lastNotAbove(head: number): number {
     let low = 0
     let high = this.pages
     while (low < high) {
       const middle = (low + high) >>> 1
-      if ((this.#firstKeys[middle] as bigint) <= head) low = middle + 1
+      if ((this.#firstKeys[middle] as number) <= head) low = middle + 1
       else high = middle
     }
     return low - 1
   }
 
-  #search(page: Buffer, rows: number, key: Buffer): Buffer | null {
+  #search(page: Buffer, rows: number, key: Buffer, head: number): Buffer | null {
     let low = 0
     let high = rows
     while (low < high) {
       const middle = (low + high) >>> 1
       const at = middle * this.#rowBytes
-      const order = key.compare(page, at, at + this.#keyBytes)
+      // numbers first: to compare buffers costs ten times as much
+      const order = head - headOf(page, at) || key.compare(page, at, at + this.#keyBytes)
       if (order === 0) return page.subarray(at, at + this.#rowBytes)
       if (order > 0) low = middle + 1
       else high = middle
@@ -131,6 +132,9 @@ export class SortedPages extends CheckedPages {
     return null
   }
 }
+
+/** The first six bytes of a key as a number, which orders as they do. */
+const headOf = (bytes: Buffer, at: number): number => bytes.readUIntBE(at, 6)
 
 /** Pages kept in memory, 256 KiB: enough for rows that are asked for in order, and names never come twice to a page of a long list. */
 const CACHED = 64
