@@ -26,11 +26,12 @@ export class IdentityTags {
   }
 
   of(path: Buffer, identity: string): Buffer {
-    const length = varint(path.length)
-    // no character of UTF-16 takes more than three bytes
-    const most = this.#prefix + length.length + path.length + identity.length * 3
+    // no character of UTF-16 takes more than three bytes, and no length more than eight
+    const most = this.#prefix + 8 + path.length + identity.length * 3
     if (most > this.#inner.length) this.#grow(most)
-    let end = this.#prefix + length.copy(this.#inner, this.#prefix)
+    let end = this.#prefix
+    if (path.length < 128) this.#inner[end++] = path.length
+    else end += varint(path.length).copy(this.#inner, end)
     end += path.copy(this.#inner, end)
     end += this.#inner.write(identity, end)
     // by way of text: a buffer of Node's own for each is work for its collector
