@@ -57,6 +57,91 @@ test('a file that is cut off while it is read has the length that was read, and 
   expect(await withRun((run) => filesEngine.check(place, taken.fingerprint, run))).toEqual([])
 })
 
+test('a small file that changes while it is read is in the backup as it was read, with a finding, and is read again next time', async () => {
+  fs.writeFileSync(shop.at('a'), 'a'.repeat(100_000))
+  const change = [
+    () => fs.writeFileSync(shop.at('a'), 'x'.repeat(100_000)),
+    () => fs.appendFileSync(shop.at('a'), 'more'),
+    () => fs.truncateSync(shop.at('a'), 10),
+  ]
+  for (const onBytes of change) {
+    fs.writeFileSync(shop.at('a'), 'a'.repeat(100_000))
+    const taken = await shop.take({ onBytes: once(onBytes) })
+    expect(content(taken, 'a')).toEqual({ size: 100_000, identity: null, text: Buffer.from('a'.repeat(100_000)) })
+    expect(codes(taken.findings)).toEqual(['file_changed'])
+  }
+})
+
+test('a small file that is cut off before it is read has the length that was read, and the fingerprint says so', async () => {
+  fs.writeFileSync(shop.at('b'), 'b'.repeat(100_000))
+  // it is listed after a, and read after it is listed
+  const list = once(() => fs.truncateSync(shop.at('b'), 5000))
+  const { sink, backup } = memorySink()
+  const fingerprint = await withRun((run) =>
+    filesEngine.backup(
+      backupPlan(shop.config()),
+      {
+        ...sink,
+        tree: (meta, entries) =>
+          sink.tree(
+            meta,
+            (async function* () {
+              for await (const entry of entries) {
+                if (entry.path.toString() === 'b') list()
+                yield entry
+              }
+            })(),
+          ),
+      },
+      run,
+    ),
+  )
+  const stored = backup.trees.get('tree')?.entries.find(({ entry }) => entry.path.toString() === 'b')
+  expect([stored?.entry.size, stored?.extents.map(({ bytes }) => bytes.length)]).toEqual([5000, [5000]])
+  const place = { config: shop.config(), targetName: null }
+  expect(await withRun((run) => filesEngine.check(place, fingerprint, run))).toEqual([])
+})
+
+test('small files are read as one extent where they have no hole, and keep the holes that they have', async () => {
+  const MOST = 100_000
+  const write = (name: string, pieces: ReadonlyArray<readonly [number, string]>, size: number) => {
+    const fd = fs.openSync(shop.at(name), 'w')
+    for (const [at, text] of pieces) fs.writeSync(fd, text.repeat(4096), at)
+    fs.ftruncateSync(fd, size)
+    fs.closeSync(fd)
+  }
+  write('first', [[65_536, 'x']], 65_536 + 4096)
+  write('last', [[0, 'x']], MOST)
+  write(
+    'middle',
+    [
+      [0, 'x'],
+      [65_536, 'y'],
+    ],
+    65_536 + 4096,
+  )
+  write('nothing', [], MOST)
+  write('empty', [], 0)
+  fs.writeFileSync(shop.at('full'), 'z'.repeat(MOST))
+  const taken = await shop.take()
+  const extents = (name: string) => {
+    const stored = taken.backup.trees.get('tree')?.entries.find(({ entry }) => entry.path.toString() === name)
+    return [stored?.entry.size, stored?.extents.map(({ offset, bytes }) => [offset, bytes.length])]
+  }
+  expect(extents('first')).toEqual([65_536 + 4096, [[65_536, 4096]]])
+  expect(extents('last')).toEqual([MOST, [[0, 4096]]])
+  expect(extents('middle')).toEqual([
+    65_536 + 4096,
+    [
+      [0, 4096],
+      [65_536, 4096],
+    ],
+  ])
+  expect(extents('nothing')).toEqual([MOST, []])
+  expect(extents('empty')).toEqual([0, []])
+  expect(extents('full')).toEqual([MOST, [[0, MOST]]])
+})
+
 test('files and folders that vanish are left out, with a finding, and not counted', async () => {
   fs.mkdirSync(shop.at('d'))
   fs.writeFileSync(shop.at('d', 'inside'), 'x')
