@@ -4,7 +4,6 @@ import { asHoldfastError } from '../../../shared/errors.ts'
 import { JobCommand, type JobResult } from '../../../shared/generated/holdfast/agent/v1/jobs.ts'
 import { ConnectRequest } from '../../../shared/generated/holdfast/agent/v1/session.ts'
 import { type StartedProcess, startProcess } from '../../harness/processes.ts'
-import { compiled } from '../../harness/server-process.ts'
 import type { FromAgent, ToAgent } from './agent-messages.ts'
 import type { DataPathControlPlane } from './control-plane.ts'
 import { programs } from './programs.ts'
@@ -49,9 +48,9 @@ export class FaultedAgent {
 
   async #start(): Promise<void> {
     let up = false
-    const { agent, job } = await programs()
+    const { agent, job, compiled } = await programs()
     this.#process = await startProcess(process.execPath, ['--disable-warning=ExperimentalWarning', agent], {
-      env: { ...compiled, ...this.#env, HOLDFAST_TEST_JOB: job },
+      env: { ...this.#env, NODE_COMPILE_CACHE: compiled, HOLDFAST_TEST_JOB: job },
       ipc: true,
       onMessage: (message) => {
         up = true

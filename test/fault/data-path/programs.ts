@@ -11,6 +11,8 @@ import { throwAwayFolder } from '../../harness/folders.ts'
 export interface Programs {
   readonly agent: string
   readonly job: string
+  /** What Node has compiled of them: beside them, since they lie elsewhere in each run. */
+  readonly compiled: string
 }
 
 const ROOT = path.resolve(import.meta.dirname, '../../..')
@@ -27,7 +29,7 @@ async function make(): Promise<Programs> {
   const { path: folder } = await throwAwayFolder()
   // what is not bundled is found from there
   await symlink(path.join(ROOT, 'node_modules'), path.join(folder, 'node_modules'))
-  const at = { agent: path.join(folder, 'agent.mjs'), job: path.join(folder, 'job.mjs') }
+  const at = { agent: path.join(folder, 'agent.mjs'), job: path.join(folder, 'job.mjs'), compiled: path.join(folder, 'compiled') }
   await bundle('test/fault/data-path/agent-program.ts', at.agent)
   await bundle('agent/jobs/child.ts', at.job)
   return at
