@@ -1,6 +1,7 @@
-import { closeSync, openSync, readSync, writeSync } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { NAME_BYTES } from './format.ts'
+import { readUpTo, writeWhole } from './positioned.ts'
 
 /** Where a chunk lies: the number of its block in Places, and its position in it. */
 export interface ChunkPlace {
@@ -117,7 +118,7 @@ class Rows {
   at(row: number): Buffer | null {
     if (row < IN_MEMORY || this.#file === null) return viewOf(this.#memory, row)
     if (row >= IN_MEMORY + this.#written) return viewOf(this.#window, row - IN_MEMORY - this.#written)
-    const bytes = readSync(this.#fd as number, this.#read, 0, ROW.bytes, (row - IN_MEMORY) * ROW.bytes)
+    const bytes = readUpTo(this.#fd as number, this.#read, (row - IN_MEMORY) * ROW.bytes)
     const whole = bytes === ROW.bytes && crc32(this.#read.subarray(0, ROW.sum)) === this.#read.readUInt32LE(ROW.sum)
     return whole ? this.#read : null
   }
@@ -142,9 +143,7 @@ class Rows {
 
   #flush(): void {
     this.#fd ??= openSync(this.#file as string, 'wx+', 0o600)
-    const at = this.#written * ROW.bytes
-    for (let done = 0; done < this.#window.length; )
-      done += writeSync(this.#fd, this.#window, done, this.#window.length - done, at + done)
+    writeWhole(this.#fd, this.#window, this.#written * ROW.bytes)
     this.#written += WINDOW
   }
 }
