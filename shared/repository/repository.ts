@@ -51,7 +51,7 @@ export interface WriterOptions {
   readonly resend: { readonly backupIds: readonly string[]; readonly permille: number }
   readonly objects: ObjectSink
   /**
-   * An empty folder of the job's own, on a disk with room for 100 bytes for each chunk of the source. `finish` leaves a file `known` there for
+   * An empty folder of the job's own, on a disk with room for 100 bytes for each chunk of the source and 50 MB. `finish` leaves a file `known` there for
    * `keepKnown`.
    */
   readonly scratch: string
