@@ -19,7 +19,7 @@ export async function pages(bench: Bench): Promise<void> {
     const by = bench.repositories
     await copyFiles(server, folder)
     await bench.backUpFirst(input, by)
-    await server.sql('bench', 'update orders set amount = amount + 1 where id % 100 = 7')
+    await server.sql('bench', 'update orders set amount = amount + 1 where abs(hashint8extended(id, 42) % 100) = 7')
     await copyFiles(server, folder)
     const size = await storedBytes(folder)
     const title = `files of PostgreSQL, ${megabytes(size)} MB`
