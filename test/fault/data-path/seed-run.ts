@@ -221,8 +221,8 @@ class SeedRun implements SeedResult {
     const { manifest } = this.#world.controlPlane.of(id)
     requireObjects(manifest, this.#folders.store)
     const used = new Set(manifest.facts.objects.map(({ name }) => name))
-    // a pack that a large source's pages alone have begun holds nothing that another attempt needs
-    const left = noted.filter(({ name, size }) => !used.has(name) && (this.#schedule.packs === 0 || size > PAGES_BYTES))
+    // a pack of pages alone, as a backup of what is known leaves it, holds nothing that another attempt needs
+    const left = noted.filter(({ name, size }) => !used.has(name) && size > PAGES_BYTES)
     require(left.length === 0, `${left[0]?.name} of ${id} was stored and noted, and its chunks were sent again`)
     if (manifest.facts.attempt === 1) return
     const sent = this.#world.proxy.seen.filter(({ method, url }) => method === 'PUT' && url.includes(`/${id}/packs/`))
