@@ -95,13 +95,16 @@ export class Getter {
       hint: 'The connection to the store broke; it is tried again.',
     })
   }
+
   /** Returns how much came. By events: pieces are of 16 KiB, and an iterator would cost as much for each as all else. */
   #fill(bytes: Buffer, body: Dispatcher.ResponseData['body'], signal: AbortSignal): Promise<number> {
     const { download, totals } = this.#line
     let received = 0
+    // a body can end while its last piece still waits for its turn: the next object would begin too early
+    let turn: Promise<void> = Promise.resolve()
     return new Promise((resolve, reject) => {
       body.on('error', reject)
-      body.on('close', () => resolve(received))
+      body.on('close', () => void turn.then(() => resolve(received), reject))
       body.on('data', (piece: Buffer) => {
         // more than was announced
         if (received + piece.length > bytes.length) return void body.destroy()
@@ -111,7 +114,8 @@ export class Getter {
         giveBack(piece)
         if (download.bytesPerSecond === null) return
         body.pause()
-        download.take(length, signal).then(
+        turn = download.take(length, signal)
+        turn.then(
           () => body.resume(),
           (error: Error) => body.destroy(error),
         )

@@ -8,7 +8,7 @@ import { createLogger } from '../../shared/log.ts'
 import { requireAddress } from './address.ts'
 import { failure, meaningOf } from './answers.ts'
 import { Patience } from './patience.ts'
-import { Throttle } from './throttle.ts'
+import { type Pace, Throttle, unlimited } from './throttle.ts'
 import { createTransfer } from './transfer.ts'
 
 const log = createLogger({ level: 'silent' })
@@ -173,14 +173,14 @@ async function answering(bytes: Buffer): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}/a`
 }
 
-function reader(url: string, limits: { patienceMs?: number }, bytesPerSecond: number | null = null) {
+function reader(url: string, limits: { patienceMs?: number }, download: Pace = unlimited) {
   const transfer = createTransfer({
     signPuts: async () => [],
     signGets: async () => [signed({ url })],
     clock: systemClock,
     log,
     limits,
-    download: new Throttle(bytesPerSecond, systemClock),
+    download,
   })
   onTestFinished(() => transfer.close())
   return transfer
@@ -189,9 +189,31 @@ function reader(url: string, limits: { patienceMs?: number }, bytesPerSecond: nu
 test('a server that sends all and closes does not disturb a reader that is held back', async () => {
   const body = randomBytes(600_000)
   const head = `HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n`
-  const transfer = reader(await answering(Buffer.concat([Buffer.from(head), body])), {}, 1_500_000)
+  const transfer = reader(await answering(Buffer.concat([Buffer.from(head), body])), {}, new Throttle(1_500_000, systemClock))
   expect((await transfer.get('a', null, signal)).equals(body)).toBe(true)
   expect(transfer.totals.retries).toBe(0)
+})
+
+test('an object is there only when its last piece had its turn too, though its body has ended by then', async () => {
+  const asked = Promise.withResolvers<void>()
+  const turn = Promise.withResolvers<void>()
+  const take = async () => {
+    asked.resolve()
+    await turn.promise
+  }
+  const answer = Buffer.from('HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx')
+  const transfer = reader(await answering(answer), {}, { bytesPerSecond: 1, take })
+  let come = false
+  const whole = transfer.get('a', null, signal).then((bytes) => {
+    come = true
+    return bytes
+  })
+  await asked.promise
+  // the end of the body comes within a turn or two
+  for (let turns = 0; turns < 50; turns++) await new Promise((resolve) => setImmediate(resolve))
+  expect(come).toBe(false)
+  turn.resolve()
+  expect((await whole).toString()).toBe('x')
 })
 
 test('pieces of a body are copied, and the memory that was theirs alone is given back at once', async () => {
@@ -223,7 +245,7 @@ test.each([null, 100_000])('an abort in the middle of a body ends it at once wit
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   onTestFinished(() => new Promise<void>((resolve) => server.close(() => resolve())))
-  const transfer = reader(`http://127.0.0.1:${(server.address() as AddressInfo).port}/a`, {}, rate)
+  const transfer = reader(`http://127.0.0.1:${(server.address() as AddressInfo).port}/a`, {}, new Throttle(rate, systemClock))
   const stop = new AbortController()
   const getting = transfer.get('a', null, stop.signal)
   getting.catch(() => undefined)
