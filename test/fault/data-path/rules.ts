@@ -32,26 +32,37 @@ export function requireObjects({ facts }: Manifest, store: string): void {
   }
 }
 
-export function requireSame(found: Inventory, wanted: Inventory, where: string): void {
+/** What a backup holds. Of files that could not be read findings name twenty, and count the others. */
+export interface Held {
+  readonly files: Inventory
+  /** So many of them are left out. */
+  readonly unnamed: number
+}
+
+export function requireSame(found: Inventory, { files: wanted, unnamed }: Held, where: string): void {
   const missing = [...wanted.keys()].filter((name) => !found.has(name))
   const more = [...found.keys()].filter((name) => !wanted.has(name))
   const other = [...wanted].filter(([name, of]) => found.has(name) && found.get(name) !== of).map(([name]) => name)
-  if (missing.length + more.length + other.length === 0) return
+  if (missing.length === unnamed && more.length + other.length === 0) return
   const list = (names: string[]) => names.slice(0, 5).join(', ') || 'none'
   const example = other[0] === undefined ? '' : `, as ${found.get(other[0])} for ${wanted.get(other[0])}`
   throw new Error(`${where} missing: ${list(missing)}; not of it: ${list(more)}; other: ${list(other)}${example}`)
 }
 
-/** What a backup holds of a source: files that could not be read are named by findings, and left out. */
-export function without(held: Inventory, findings: Ended['findings']): Inventory {
+/** What a backup holds of a source: files that could not be read are left out, and findings say so. */
+export function without(held: Inventory, findings: Ended['findings']): Held {
   const left = new Map(held)
+  let unnamed = 0
   for (const { code, message } of findings) {
-    // of the first twenty each is told by name
-    if (/^\d+ more entries/.test(message)) continue
     if (code !== 'file_unreadable' && code !== 'folder_unreadable') continue
+    const more = /^(\d+) more entries/.exec(message)
+    if (more) {
+      unnamed += Number(more[1])
+      continue
+    }
     const name = JSON.parse(/^"(?:[^"\\]|\\.)*"/.exec(message)?.[0] ?? '""') as string
     if (code === 'file_unreadable') left.delete(name)
     else for (const one of [...left.keys()]) if (one.startsWith(`${name}/`)) left.delete(one)
   }
-  return left
+  return { files: left, unnamed }
 }

@@ -10,7 +10,7 @@ import type { StoredPack } from '../../../shared/repository/repository.ts'
 import { seeded } from '../../harness/seeded.ts'
 import { attempt, type Ended, foldersOf } from './attempt.ts'
 import { readerOf } from './reader.ts'
-import { type Inventory, require, requireObjects, requireReason, requireSame, without } from './rules.ts'
+import { type Held, type Inventory, require, requireObjects, requireReason, requireSame, without } from './rules.ts'
 import type { Fault, Schedule, Step } from './schedule.ts'
 import { makeSource, type Source } from './source.ts'
 import type { DataPathWorld } from './world.ts'
@@ -37,7 +37,7 @@ interface Good {
   readonly id: string
   readonly type: Step['type']
   /** What it has to give back. */
-  readonly holds: Inventory
+  readonly holds: Held
 }
 
 const MIB = 2 ** 20
@@ -130,7 +130,7 @@ class SeedRun implements SeedResult {
         const type = this.#world.controlPlane.of(job.work.backup.id).manifest.facts.type
         const holds = without(before, ended.findings)
         this.#good.push({ id: job.work.backup.id, type, holds })
-        const same = holds.size === before.size && !step.changeBetween
+        const same = holds.files.size === before.size && holds.unnamed === 0 && !step.changeBetween
         this.#requireStored(job.work.backup.id, same ? noted : [])
         return
       }
@@ -204,7 +204,7 @@ class SeedRun implements SeedResult {
   }
 
   #requireUntouched(before: Inventory): void {
-    requireSame(this.#inventory(), before, 'in the source, which nobody may change,')
+    requireSame(this.#inventory(), { files: before, unnamed: 0 }, 'in the source, which nobody may change,')
   }
 
   #note(step: Step['kind'], fault: Fault | null, { result, met }: Ended, good: boolean): void {
