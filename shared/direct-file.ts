@@ -41,9 +41,9 @@ const cut = (memory: ArrayBuffer): Buffer[] =>
 export const alignedPieces = new AlignedPieces()
 
 /**
- * Writes to a file past the page cache, where the file system lets it. What a backup stores or a restore writes is not read again soon: in the cache it would push
- * out what the databases of the host have there, and each page of it would have to be found, filled and written later. Written the usual
- * way: what is no whole number of blocks, and everything where a direct write is refused.
+ * Writes to a file past the page cache, where the file system lets it. What a backup stores is not read again soon: in the cache it would push out what the databases of
+ * the host have there, and each page of it would have to be found, filled and written later. Written the usual way: what is no whole number of blocks, and everything where
+ * a direct write is refused. (A restore's bytes lie anywhere in memory, and have another way out of the cache.)
  */
 export class DirectFile {
   readonly #file: FileHandle
@@ -61,7 +61,7 @@ export class DirectFile {
     return new DirectFile(file, wanted ? await openDirect(`/proc/self/fd/${file.fd}`) : null)
   }
 
-  /** Whether what was written last went past the page cache. */
+  /** Whether whole blocks go past the page cache. */
   get isDirect(): boolean {
     return this.#direct !== null
   }

@@ -245,6 +245,7 @@ export class Runner {
       if (failure === null) break
       if (signal.aborted) return
       log.error({ err: failure.error, job: record.jobId }, 'a left-over job could not be ended yet')
+      // closed meanwhile: the next turn fails at once, and ends it
       await clock.sleep(KEEP_AGAIN_MS, signal).catch(() => undefined)
     }
     const error = new HoldfastError('agent_crashed', 'the agent ended while the job ran', {

@@ -56,7 +56,7 @@ export function discard(body: Dispatcher.ResponseData['body']): void {
 }
 
 /** A body that is left before its end says so by an event, which would end the program when nobody listens. */
-export function ignoreErrors(body: Dispatcher.ResponseData['body']): void {
+function ignoreErrors(body: Dispatcher.ResponseData['body']): void {
   body.on('error', () => undefined)
 }
 

@@ -1,5 +1,6 @@
 import { type Dispatcher, request } from 'undici'
 import { HoldfastError } from '../../shared/errors.ts'
+import { giveBack } from '../../shared/give-back.ts'
 import { MAX_OBJECT_BYTES } from '../../shared/storage/target.ts'
 import { type Address, requireAddress } from './address.ts'
 import { discard, type Meaning, meaningOf, problemCode } from './answers.ts'
@@ -122,12 +123,4 @@ export class Getter {
       })
     })
   }
-}
-
-/**
- * Memory that TLS made for this piece alone, and that nobody has but us: half of a restore's memory, and a collection for every few of them, when it is left to
- * the collector. What is a part of something larger holds other bytes too.
- */
-function giveBack({ buffer, byteOffset, length }: Buffer): void {
-  if (buffer instanceof ArrayBuffer && byteOffset === 0 && length === buffer.byteLength) buffer.transfer(0)
 }

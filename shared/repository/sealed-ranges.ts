@@ -1,6 +1,6 @@
+import { giveBack } from '../give-back.ts'
 import type { Directory } from './directory.ts'
 import { KIB, MIB } from './format.ts'
-import { free } from './packing.mjs'
 
 /** Fetched at once when several blocks of a pack are wanted: two that did not shrink, more of others. Several are under way at a time. */
 const RANGE = 2 * MIB + 256 * KIB
@@ -111,13 +111,8 @@ export class SealedRanges {
     range.dropped = true
     this.#ranges.delete(range)
     this.#bytes -= range.length
-    range.bytes.then(freeWhole, () => undefined)
+    range.bytes.then(giveBack, () => undefined)
   }
-}
-
-/** A view of more than itself is none of ours to give back. */
-function freeWhole(bytes: Buffer): void {
-  if (bytes.byteOffset === 0 && bytes.length === bytes.buffer.byteLength) free(bytes)
 }
 
 const slotOf = ({ key }: Fetched, block: number): string => `${key}/${block}`

@@ -1,8 +1,11 @@
 import { closeSync, constants, openSync, readFileSync, statfsSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { seededBytes } from '../../../shared/repository/testing/content.ts'
-import { tryCommand } from '../../../test/harness/commands.ts'
+import { available } from '../../../test/harness/cache.ts'
+import { runCommand } from '../../../test/harness/commands.ts'
+import { onPath } from '../../../test/harness/debian.ts'
 import { throwAwayFolder } from '../../../test/harness/folders.ts'
 import { SteadyWriter, type WriteOut } from './steady-writer.ts'
 
@@ -24,6 +27,19 @@ async function newFile(size: number, disk?: WriteOut): Promise<Opened> {
     await folder[Symbol.asyncDispose]()
   })
   return { file, writer }
+}
+
+/** A file system in memory has no other place for a file than the cache. */
+const TMPFS = 0x01021994
+
+async function canLookIntoCache(): Promise<boolean> {
+  const there = () => onPath('fincore') !== null
+  const had = await available('fincore, and a folder on a disk', 'download', there, async () => {
+    if (!there()) throw new Error('fincore (util-linux) is not installed')
+    if (statfsSync(tmpdir()).type === TMPFS) throw new Error(`${tmpdir()} is in memory`)
+    return true
+  })
+  return had !== null
 }
 
 /** In extents of uneven lengths, two buffers in turn: one is used again as soon as it is nobody's any more. */
@@ -57,17 +73,13 @@ describe('a file that is restored', () => {
     expect(content.subarray(MIB, 90 * MIB).every((byte) => byte === 0)).toBe(true)
   })
 
-  // a file system in memory has no other place for it
-  const TMPFS = 0x01021994
-  test('leaves the disk cache as it is written when it is large, and stays there when it is small', async (context) => {
+  test('leaves the disk cache as it is written when it is large, and stays there when it is small', async ({ skip }) => {
+    if (!(await canLookIntoCache())) skip('the disk cache cannot be looked into here')
     const cached = async (size: number): Promise<number> => {
       const { file, writer } = await newFile(size)
-      if (statfsSync(path.dirname(file)).type === TMPFS) context.skip('no file system on a disk')
       await writeAll(writer, seededBytes(2, size))
       await writer.settle()
-      const { stdout, status } = await tryCommand('fincore', ['--bytes', '--noheadings', '--output', 'RES', file])
-      if (status !== 0) context.skip('no fincore')
-      return Number(stdout.trim())
+      return Number(await runCommand('fincore', ['--bytes', '--noheadings', '--output', 'RES', file]))
     }
     expect(await cached(16 * MIB)).toBeGreaterThanOrEqual(16 * MIB)
     expect(await cached(96 * MIB)).toBeLessThanOrEqual(32 * MIB)

@@ -3,6 +3,7 @@ import { open } from 'node:fs/promises'
 import { Readable, Writable } from 'node:stream'
 import { alignedPieces, DirectFile } from '../../direct-file.ts'
 import { HoldfastError } from '../../errors.ts'
+import { giveBack } from '../../give-back.ts'
 import type { Placement } from './place.ts'
 
 /** Writes a new file and syncs it. Throws `object_damaged` when the body has not the size and hash that it should have. Returns the file's mtime. */
@@ -93,6 +94,7 @@ class Pieces {
   /** Memory that is still written from is not anybody else's yet. */
   async close(): Promise<void> {
     this.#closed = true
+    // `end` has told it, or was never reached because something else failed
     await this.#writing.catch(() => undefined)
     alignedPieces.give(this.#piece)
     alignedPieces.give(this.#other)
@@ -165,12 +167,6 @@ async function feedFromStream(body: Readable, pieces: Pieces, signal: AbortSigna
 
 const givenUp = (key: string) => new HoldfastError('job_cancelled', `object ${key} was given up`)
 const cutOff = () => new HoldfastError('target_unreachable', 'the connection ended before the object did')
-
-/** What a connection gave is nobody else's. Left to the collector, tens of megabytes of it pile up, since to V8 they are a few small objects. */
-function giveBack(bytes: Buffer): void {
-  const { buffer } = bytes
-  if (buffer instanceof ArrayBuffer && buffer.byteLength === bytes.length) buffer.transfer(0)
-}
 
 function mismatch(key: string): HoldfastError {
   return new HoldfastError('object_damaged', `the body sent for object ${key} does not match its size and SHA-256`, {

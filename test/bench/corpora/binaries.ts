@@ -92,7 +92,10 @@ export async function writeMix(folder: string, bytes: number, seed: number): Pro
 
 /** Regular ones that are not tiny, sorted. */
 async function* filesBelow(folder: string): AsyncGenerator<string> {
-  const entries = await readdir(folder, { withFileTypes: true }).catch(() => [])
+  const entries = await readdir(folder, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return []
+    throw error
+  })
   for (const entry of entries.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
     const at = path.join(folder, entry.name)
     if (entry.isDirectory()) yield* filesBelow(at)

@@ -150,7 +150,7 @@ function badLine({ what, status, at, times, afterBytes }: BadLine, strike: () =>
     const before = overtaken
     overtaken = undefined
     if (count < at || count - at >= times) {
-      // this one's answer comes first
+      // this one's answer comes first, as a rule; no rule of the campaign depends on which it was
       if (before) setTimeout(before, 20)
       return { kind: 'pass' }
     }

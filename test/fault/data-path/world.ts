@@ -59,6 +59,7 @@ export class DataPathWorld implements AsyncDisposable {
     })
     const ended = server.exited.then(() => Promise.reject(new Error(server.output())))
     const { port, key } = await Promise.race([served.promise, ended])
+    // later it is ended by us
     ended.catch(() => undefined)
     const proxy = await startFaultProxy({ upstream: `https://127.0.0.1:${port}` })
     // plain to the proxy, which is on this machine: there is no certificate to compare
