@@ -7,6 +7,9 @@ export interface Part {
   readonly reason?: string
 }
 
+/** In characters. */
+const LONGEST_REASON = 2000
+
 /** The end of a test run, for people; its last line also for scripts. */
 export function report(outcomes: readonly Outcome[], suites: readonly SuiteOutcome[], parts: readonly Part[]): string {
   const lines: string[] = ['']
@@ -17,6 +20,8 @@ export function report(outcomes: readonly Outcome[], suites: readonly SuiteOutco
   const skipped = suites.flatMap((suite) => suite.skippedTests)
   if (skipped.length > 0) lines.push('Skipped tests:', ...byFile(skipped))
   lines.push(...suites.flatMap((suite) => suite.said))
+  const failed = suites.flatMap((suite) => suite.failedTests)
+  if (failed.length > 0) lines.push('Failed tests:', ...failed.map(({ file, test, why }) => `  ${file}: ${test}${reason(why)}`))
   const troubles = [...outcomes, ...suites].filter((outcome) => outcome.trouble !== undefined)
   if (troubles.length > 0)
     lines.push(
@@ -57,6 +62,11 @@ function byFile(skipped: SuiteOutcome['skippedTests']): string[] {
 
 function unique(texts: readonly string[]): string[] {
   return [...new Set(texts)].sort()
+}
+
+/** The whole is where it happened, in the output above; this is for who sees the end alone. */
+function reason(why: string | undefined): string {
+  return why === undefined ? '' : `\n    ${indented(why.length > LONGEST_REASON ? `${why.slice(0, LONGEST_REASON)} ...` : why)}`
 }
 
 function firstLine(text: string): string {

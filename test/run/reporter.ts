@@ -10,6 +10,7 @@ export type Note =
       readonly file: string
       readonly test: string
       readonly state: 'passed' | 'failed' | 'skipped'
+      /** Why it was skipped, or failed. */
       readonly why?: string
     }
   /** By a test, for the end of the run. */
@@ -27,7 +28,7 @@ export default class NotingReporter implements Reporter {
   onTestCaseResult(test: TestCase): void {
     const result = test.result()
     if (result.state === 'pending') return
-    const why = result.state === 'skipped' ? result.note : undefined
+    const why = result.state === 'skipped' ? result.note : result.errors?.map((error) => error.message).join('; ')
     this.#note({ note: 'test', file: fileOf(test.module), test: test.fullName, state: result.state, ...(why ? { why } : {}) })
   }
 

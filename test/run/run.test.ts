@@ -52,9 +52,10 @@ describe('a suite', () => {
       failed: 1,
       skipped: 2,
       skippedTests: [
-        { file: 'a.test.ts', why: 'no server' },
-        { file: 'a.test.ts', why: undefined },
+        { file: 'a.test.ts', test: 'c', why: 'no server' },
+        { file: 'a.test.ts', test: 'd', why: undefined },
       ],
+      failedTests: [{ file: 'a.test.ts', test: 'b', why: 'x' }],
     })
   })
 
@@ -111,7 +112,8 @@ describe('the report', () => {
       failed: 2,
       skipped: 3,
       seconds: 1,
-      skippedTests: [{ file: 'a.test.ts', why: 'no server' }],
+      skippedTests: [{ file: 'a.test.ts', test: 'c', why: 'no server' }],
+      failedTests: [{ file: 'b.test.ts', test: 'group > b', why: `expected 1\nto be 2${'.'.repeat(3000)}` }],
       said: ['60 of 60 seeds'],
     }
     const parts = [
@@ -123,6 +125,8 @@ describe('the report', () => {
     expect(text).toContain(
       '  versitygw\nNot used:\n  mongod: no such package\nSkipped tests:\n  a.test.ts: 1 (no server)\n60 of 60 seeds\n',
     )
+    expect(text).toMatch(/\nFailed tests:\n {2}b\.test\.ts: group > b\n {4}expected 1\n {4}to be 2\.+ \.\.\.\nTime:/)
+    expect(text.length).toBeLessThan(2500)
   })
 })
 

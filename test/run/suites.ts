@@ -44,10 +44,17 @@ export interface SuiteOptions {
   readonly limitMs: number
 }
 
+export interface NotedTest {
+  readonly file: string
+  readonly test: string
+  readonly why: string | undefined
+}
+
 export interface SuiteOutcome extends Outcome {
   /** What its tests have to say at the end of the run. */
   readonly said: readonly string[]
-  readonly skippedTests: ReadonlyArray<{ readonly file: string; readonly why: string | undefined }>
+  readonly skippedTests: readonly NotedTest[]
+  readonly failedTests: readonly NotedTest[]
 }
 
 /** One project of vitest.config.ts, counted test by test. */
@@ -97,6 +104,7 @@ export async function runSuite(project: string, context: RunContext, options: Su
     failed: counted.failed + trouble.length,
     skipped: counted.skipped,
     skippedTests: counted.skippedTests,
+    failedTests: counted.failedTests,
     said: counted.said,
     seconds: (performance.now() - begin) / 1000,
     ...(trouble.length > 0 ? { trouble: trouble.join('\n') } : {}),
@@ -109,7 +117,8 @@ export function count(notes: string) {
   const counts = { passed: 0, failed: 0, skipped: 0 }
   const trouble: string[] = []
   const said: string[] = []
-  const skippedTests: Array<{ file: string; why: string | undefined }> = []
+  const skippedTests: NotedTest[] = []
+  const failedTests: NotedTest[] = []
   for (const line of notes.split('\n')) {
     if (line === '') continue
     const note = JSON.parse(line) as Note
@@ -117,12 +126,14 @@ export function count(notes: string) {
     if (note.note === 'said') said.push(note.text)
     if (note.note === 'test') {
       counts[note.state] += 1
-      if (note.state === 'skipped') skippedTests.push({ file: note.file, why: note.why })
+      const noted = { file: note.file, test: note.test, why: note.why }
+      if (note.state === 'skipped') skippedTests.push(noted)
+      if (note.state === 'failed') failedTests.push(noted)
     }
     if (note.note === 'end') {
       running.delete(note.file)
       if (note.broken !== undefined) trouble.push(`${note.file}: ${note.broken}`)
     }
   }
-  return { ...counts, running: [...running], trouble, skippedTests, said }
+  return { ...counts, running: [...running], trouble, skippedTests, failedTests, said }
 }
