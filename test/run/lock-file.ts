@@ -24,8 +24,14 @@ const LICENCES = new Set([
   'Zlib',
 ])
 
-/** Judged one by one: lightningcss belongs to the test runner, is used unmodified and never released. */
-const JUDGED: ReadonlyArray<readonly [name: RegExp, licence: string]> = [[/(^|\/)lightningcss(-[a-z0-9-]+)?$/, 'MPL-2.0']]
+/**
+ * Judged one by one: lightningcss belongs to the test runner, caniuse-lite (a table of browsers, as data) to what mutation testing parses programs with;
+ * both are used unmodified and never released.
+ */
+const JUDGED: ReadonlyArray<readonly [name: RegExp, licence: string]> = [
+  [/(^|\/)lightningcss(-[a-z0-9-]+)?$/, 'MPL-2.0'],
+  [/(^|\/)caniuse-lite$/, 'CC-BY-4.0'],
+]
 
 /**
  * What is wrong with package-lock.json, or null: a package made for another kind of machine that npm left out when the file
