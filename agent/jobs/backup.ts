@@ -10,6 +10,7 @@ import type { BackupDetail } from '../../shared/results.ts'
 import { Secret } from '../../shared/secret.ts'
 import type { BackupKind, BackupPlan } from '../engines/engine.ts'
 import { engineFor } from '../engines/registry.ts'
+import { askedChunking } from './asked-chunking.ts'
 import type { JobContext } from './context.ts'
 import { toldReason } from './full-reason.ts'
 import { requirePreflight } from './preflight.ts'
@@ -130,6 +131,7 @@ async function openBackupWriter(
     known: options.known,
     gearKey: options.known?.gearKey ?? new Secret(Buffer.from(keys.gearKey)),
     sourceBytes: () => Math.max(job.totals().totalBytes, Number(work.expectedBytes)),
+    ...askedChunking(work),
     damagedPacks: work.damagedPacks,
     resend: { backupIds: work.resendBackupIds, permille: work.resendPermille },
     objects: options.sink,

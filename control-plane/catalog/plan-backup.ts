@@ -1,4 +1,5 @@
 import { and, asc, eq, inArray, isNull } from 'drizzle-orm'
+import type { Chunking } from '../../shared/artifacts.ts'
 import { HoldfastError } from '../../shared/errors.ts'
 import { newBackupId } from '../../shared/ids.ts'
 import {
@@ -10,8 +11,9 @@ import {
   RESEND_PERMILLE,
   sameParts,
 } from '../domain/bases.ts'
+import { finestChunking } from '../domain/chunks.ts'
 import type { BackupType, SpecOf } from '../domain/job-spec.ts'
-import { policySchema, selectsSource } from '../domain/policy.ts'
+import { type Policy, policySchema, selectsSource } from '../domain/policy.ts'
 import { type FleetRecipients, isWithheld, type RecipientChoice, sealingOf, strictestChoice } from '../domain/recipients.ts'
 import { type BackupRef, type BackupView, backupsOfSource, createBackup, setLeans } from './backups.ts'
 import type { Db } from './catalog.ts'
@@ -39,6 +41,8 @@ export interface BackupDispatch {
   readonly resendPermille: number
   /** Bytes of the largest good backup of the same parts; 0 without one. An incremental of a tree reads less than the tree has. */
   readonly expectedBytes: number
+  /** As a policy says; null: as the engine has it. */
+  readonly chunking: Chunking | null
 }
 
 /**
@@ -59,7 +63,8 @@ export async function planBackup(
   const all = (await backupsOfSource(tx, source.id)).filter(
     (backup) => backup.engine === source.engine && backup.jobId !== job.id,
   )
-  const { recipients, withheldFrom } = sealingOf(await recipientChoice(tx, job, source, fleet), fleet)
+  const policies = await policiesOf(tx, source)
+  const { recipients, withheldFrom } = sealingOf(await recipientChoice(tx, job, policies, fleet), fleet)
   const choice = chooseBase({ ...spec, recipients, withheldFrom, candidates: await candidatesFor(tx, all, spec.target) })
   const named = new Map(all.map((backup) => [backup.id, backup]))
   const refs = choice.leanedOn.map((id) => named.get(id)).filter((backup) => backup !== undefined)
@@ -85,20 +90,31 @@ export async function planBackup(
         .filter((backup) => backup.status === 'good' && sameParts(backup.parts, spec.parts))
         .map((backup) => backup.sizeBytes ?? 0),
     ),
+    chunking: finestChunking(policies.flatMap((policy) => policy.chunks ?? [])),
   }
 }
 
+/** Those that select the source. A policy that this program cannot read decides nothing here, as elsewhere. */
+async function policiesOf(tx: Db, source: SourceRow): Promise<Policy[]> {
+  const all = (await listPolicies(tx)).flatMap((row) => policySchema.safeParse(row.spec).data ?? [])
+  return all.filter(({ select }) => selectsSource(select, source))
+}
+
 /**
- * As the policies that select the source say now. A further attempt keeps to what the first began with: its packs may be the first's, whose key
- * file lies in the store already. A policy that this program cannot read decides nothing here, as elsewhere.
+ * As the policies of the source say now. A further attempt keeps to what the first began with: its packs may be the first's, whose key
+ * file lies in the store already.
  */
-async function recipientChoice(tx: Db, job: JobRow, source: SourceRow, { fleet }: FleetRecipients): Promise<RecipientChoice> {
+async function recipientChoice(
+  tx: Db,
+  job: JobRow,
+  policies: readonly Policy[],
+  { fleet }: FleetRecipients,
+): Promise<RecipientChoice> {
   if (job.backupId !== null) {
     const [begun] = await tx.select({ recipients: backups.recipients }).from(backups).where(eq(backups.id, job.backupId))
     return isWithheld(begun?.recipients ?? null, fleet) ? 'recovery' : 'all'
   }
-  const policies = (await listPolicies(tx)).flatMap((row) => policySchema.safeParse(row.spec).data ?? [])
-  return strictestChoice(policies.filter(({ select }) => selectsSource(select, source)).map((policy) => policy.recipients))
+  return strictestChoice(policies.map((policy) => policy.recipients))
 }
 
 async function candidatesFor(tx: Db, all: readonly BackupView[], target: string): Promise<BaseCandidate[]> {

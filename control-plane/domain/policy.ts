@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { isHoldfastError } from '../../shared/errors.ts'
 import { NAME } from '../../shared/ids.ts'
 import { parseDuration } from '../../shared/units.ts'
+import { chunksSchema } from './chunks.ts'
 import { limitsSchema } from './limits.ts'
 import { RECIPIENT_CHOICES } from './recipients.ts'
 import { checkCron } from './schedule.ts'
@@ -99,6 +100,8 @@ export const policySchema = z.strictObject({
   retention: retentionSchema.optional(),
   verify: z.strictObject({ validate: z.literal('always').default('always') }).optional(),
   limits: limitsSchema.optional(),
+  /** Also for backups by hand; as the engine has it unless said. */
+  chunks: chunksSchema.optional(),
 })
 /** With units resolved; parsing it again gives the same. */
 export type Policy = z.output<typeof policySchema>

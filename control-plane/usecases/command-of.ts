@@ -108,6 +108,8 @@ function backupWork(spec: Extract<JobSpec, { kind: 'backup' }>, dispatch: Backup
     resendPermille: dispatch.resendPermille,
     leanedOn: dispatch.leanedOn.map(wireRef),
     expectedBytes: BigInt(dispatch.expectedBytes),
+    pageBytes: dispatch.chunking?.kind === 'fixed' ? dispatch.chunking.bytes : 0,
+    averageChunkBytes: dispatch.chunking?.kind === 'content-defined' ? dispatch.chunking.averageBytes : 0,
     fullReason: dispatch.reason === null ? WireFullReason.UNSPECIFIED : FULL_REASONS[dispatch.reason],
   }
 }

@@ -38,6 +38,17 @@ describe('the unit of chunks', () => {
     await reader.close()
   })
 
+  test.each([
+    [{ kind: 'fixed', bytes: 8192 }, Math.ceil(bytes.length / 8192)],
+    [{ kind: 'fixed', bytes: 4096 }, Math.ceil(bytes.length / 4096)],
+  ] as const)('is what a policy asks for, whatever the engine and the size say: %o', async (chunking, count) => {
+    const full = await fleet.backup(0, write, { chunking, sourceBytes: () => 2 * TB })
+    expect(chunks()).toBe(count)
+    const reader = await fleet.reader(full)
+    expect((await collect(reader.openStream('dump'))).equals(bytes)).toBe(true)
+    await reader.close()
+  })
+
   test('is fixed at a full: what leans on it keeps it, however large the source is by then, also by a list made again from the index', async () => {
     const full = await fleet.backup(0, write, { sourceBytes: () => 2 * TB })
     const large = chunks()

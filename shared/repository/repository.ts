@@ -1,4 +1,4 @@
-import type { BackupSink, BackupSource } from '../artifacts.ts'
+import type { BackupSink, BackupSource, Chunking } from '../artifacts.ts'
 import type { BackupPlaceRef } from '../manifest/layout.ts'
 import type { Facts, Manifest } from '../manifest/manifest.ts'
 import type { Fingerprint } from '../results.ts'
@@ -46,6 +46,8 @@ export interface WriterOptions {
    * something keeps the unit of its base.
    */
   readonly sourceBytes?: () => number
+  /** In place of what the engine asks for: a policy's. */
+  readonly chunking?: Chunking
   /** Object keys of packs whose chunks count as unknown. */
   readonly damagedPacks: readonly string[]
   readonly resend: { readonly backupIds: readonly string[]; readonly permille: number }

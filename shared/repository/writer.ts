@@ -147,7 +147,7 @@ class RepositoryWriter implements BackupWriter {
   }
 
   #atUnit<Meta extends ArtifactMeta | TreeMeta>(meta: Meta): Meta {
-    return { ...meta, chunking: atUnit(meta.chunking, this.#chunkUnit()) }
+    return { ...meta, chunking: this.#options.chunking ?? atUnit(meta.chunking, this.#chunkUnit()) }
   }
 
   /** One for all artifacts: settled when the first begins. */

@@ -162,6 +162,8 @@ class SeedRun implements SeedResult {
       recipients: [controlPlane.fleet.recipient],
       // that of a source of whole packs: chunks are cut as they are for one of any size
       expectedBytes: 0n,
+      pageBytes: 0,
+      averageChunkBytes: 0,
     }
     return { jobId: newJobId(), attempt: 1, work }
   }

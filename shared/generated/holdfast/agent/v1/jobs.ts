@@ -282,6 +282,12 @@ export interface BackupWork {
   fullReason: FullReason;
   /** Bytes of the largest good backup of the same parts; 0: none yet. A full chooses the unit of its chunks by it. */
   expectedBytes: bigint;
+  /**
+   * How a policy wants everything cut: every so many bytes, or into content-defined chunks of so many on average; powers of two from 4 KiB to
+   * 1 MiB. One of the two at most. 0: as the engine has it.
+   */
+  pageBytes: number;
+  averageChunkBytes: number;
 }
 
 export interface RestoreWork {
@@ -809,6 +815,8 @@ function createBaseBackupWork(): BackupWork {
     leanedOn: [],
     fullReason: 0,
     expectedBytes: 0n,
+    pageBytes: 0,
+    averageChunkBytes: 0,
   };
 }
 
@@ -852,6 +860,12 @@ export const BackupWork: MessageFns<BackupWork> = {
         throw new globalThis.Error("value provided for field message.expectedBytes of type uint64 too large");
       }
       writer.uint32(96).uint64(message.expectedBytes);
+    }
+    if (message.pageBytes !== 0) {
+      writer.uint32(104).uint32(message.pageBytes);
+    }
+    if (message.averageChunkBytes !== 0) {
+      writer.uint32(112).uint32(message.averageChunkBytes);
     }
     return writer;
   },
@@ -965,6 +979,22 @@ export const BackupWork: MessageFns<BackupWork> = {
             message.expectedBytes = reader.uint64() as bigint;
             continue;
           }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.pageBytes = reader.uint32();
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.averageChunkBytes = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1021,6 +1051,16 @@ export const BackupWork: MessageFns<BackupWork> = {
         : isSet(object.expected_bytes)
         ? BigInt(object.expected_bytes)
         : 0n,
+      pageBytes: isSet(object.pageBytes)
+        ? globalThis.Number(object.pageBytes)
+        : isSet(object.page_bytes)
+        ? globalThis.Number(object.page_bytes)
+        : 0,
+      averageChunkBytes: isSet(object.averageChunkBytes)
+        ? globalThis.Number(object.averageChunkBytes)
+        : isSet(object.average_chunk_bytes)
+        ? globalThis.Number(object.average_chunk_bytes)
+        : 0,
     };
   },
 
@@ -1062,6 +1102,12 @@ export const BackupWork: MessageFns<BackupWork> = {
     if (message.expectedBytes !== 0n) {
       obj.expectedBytes = message.expectedBytes.toString();
     }
+    if (message.pageBytes !== 0) {
+      obj.pageBytes = Math.round(message.pageBytes);
+    }
+    if (message.averageChunkBytes !== 0) {
+      obj.averageChunkBytes = Math.round(message.averageChunkBytes);
+    }
     return obj;
   },
 
@@ -1086,6 +1132,8 @@ export const BackupWork: MessageFns<BackupWork> = {
     message.expectedBytes = (object.expectedBytes !== undefined && object.expectedBytes !== null)
       ? BigInt(object.expectedBytes)
       : 0n;
+    message.pageBytes = object.pageBytes ?? 0;
+    message.averageChunkBytes = object.averageChunkBytes ?? 0;
     return message;
   },
 };
