@@ -15,6 +15,7 @@ import { tryProcessLock } from './jobs/process-lock.ts'
 import { Runner } from './jobs/runner.ts'
 import { createLink, type Link } from './link/link.ts'
 import type { Command } from './link/stream.ts'
+import { leaveProgramPages } from './process/program-pages.ts'
 import { AGENT_VERSION } from './version.ts'
 
 export interface AgentOptions {
@@ -66,6 +67,8 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     ...options,
     sources: async () => compileSources(await loadAgentConfig(home), log),
     tell: (sources) => send({ message: { $case: 'sourcesChanged', value: { sources } } }),
+    // the start is over, and every few minutes again: what a job has had us touch
+    looked: leaveProgramPages,
   })
   await runner.recover()
   link = await createLink({

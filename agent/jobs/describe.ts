@@ -29,6 +29,8 @@ interface DescriberOptions {
   sources(): Promise<readonly SourceConfig[]>
   /** The whole list, with what was found. It may be told twice. */
   tell(sources: Source[]): void
+  /** After each look at the sources: the agent has no more to do for now. */
+  looked(): void
 }
 
 /** Facts of the sources for lists. The link never waits for them: it begins with what is known, and the rest follows. */
@@ -81,7 +83,7 @@ export class Describer {
   }
 
   async #look(): Promise<void> {
-    const { log, tell } = this.#options
+    const { log, tell, looked } = this.#options
     while (this.#again && !this.#stop.signal.aborted) {
       this.#again = false
       try {
@@ -94,6 +96,7 @@ export class Describer {
         this.#facts = new Map(found)
         // as it is now: a source that was added meanwhile must not be taken for one that was removed
         tell(await this.sources())
+        looked()
       } catch (error) {
         log.warn({ err: error }, 'the sources could not be described')
       }

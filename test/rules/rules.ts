@@ -202,7 +202,11 @@ export const RULES: readonly Rule[] = [
   home(['pino'], ['shared/log.ts', 'deploy/quickstart'], 'Logs redact secrets in one place'),
   home(['@peculiar/**', 'reflect-metadata'], ['shared/x509'], 'Certificates are made and read in one place'),
   home(['age-encryption'], ['shared/age'], 'Age files are sealed and opened in one place'),
-  home(['koffi'], ['agent/engines/files', 'agent/process/priority.ts'], 'Calls into C have their homes'),
+  home(
+    ['koffi'],
+    ['agent/engines/files', 'agent/process/priority.ts', 'agent/process/program-pages.ts'],
+    'Calls into C have their homes',
+  ),
   home(
     ['node:sqlite'],
     ['agent/engines/sqlite', 'agent/link', 'agent/jobs', 'deploy/quickstart', 'control-plane/catalog'],

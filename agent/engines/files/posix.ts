@@ -3,7 +3,7 @@ import os from 'node:os'
 import koffi from 'koffi'
 
 /**
- * The system calls that Node's fs lacks, by the C library. The only importer of koffi. All of them are blocking calls of
+ * The system calls that Node's fs lacks, by the C library. All of them are blocking calls of
  * microseconds; paths are raw bytes; a failure throws an Error with `code`, as fs does. Where a platform has no such call
  * (macOS knows neither holes everywhere nor POSIX ACLs as attributes), the answer is the one of a plain file system.
  */

@@ -1,0 +1,49 @@
+import { createHash } from 'node:crypto'
+import { readFileSync, readlinkSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
+import { leaveProgramPages, unchangedMappings } from './program-pages.ts'
+
+/** What of our program file is in memory. */
+function resident(): number {
+  const file = readlinkSync('/proc/self/exe')
+  const mappings = readFileSync('/proc/self/smaps', 'latin1').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)
+  return mappings
+    .filter((mapping) => mapping.split('\n', 1)[0]?.endsWith(` ${file}`))
+    .reduce((sum, mapping) => sum + Number(/^Rss: +(\d+) kB$/m.exec(mapping)?.[1]) * 1024, 0)
+}
+
+describe.runIf(process.platform === 'linux')('the program file', () => {
+  it('leaves memory, and what runs goes on', () => {
+    const before = resident()
+    leaveProgramPages()
+    // what this test and the threads beside it need is back at once
+    expect(resident()).toBeLessThan(before * 0.7)
+    expect(createHash('sha256').update('abc').digest('hex')).toMatch(/^ba7816bf8f01cfea4141/)
+  })
+})
+
+describe('mappings of the program file', () => {
+  const mapping = (range: string, mode: string, file: string, { anonymous = 0, swap = 0 } = {}) =>
+    `${range} ${mode} 00000000 fe:00 247278                     ${file}\nRss:  8 kB\nAnonymous:         ${anonymous} kB\nSwap:      ${swap} kB\nVmFlags: rd mr \n`
+  const program = '/opt/node with blanks'
+
+  it('are given back where nothing was ever changed in them', () => {
+    const smaps = mapping('1000-3000', 'r--p', program) + mapping('5000-9000', 'r-xp', program)
+    expect(unchangedMappings(smaps, program)).toEqual([
+      { from: 0x1000n, to: 0x3000n },
+      { from: 0x5000n, to: 0x9000n },
+    ])
+  })
+
+  it.each([
+    ['that can be written', mapping('1000-3000', 'rw-p', program)],
+    ['with a changed page in memory', mapping('1000-3000', 'r--p', program, { anonymous: 4 })],
+    ['with a changed page in swap', mapping('1000-3000', 'r--p', program, { swap: 4 })],
+    ['of a library', mapping('1000-3000', 'r--p', '/lib/libc.so.6')],
+    ['of the same name with more to it', mapping('1000-3000', 'r--p', `${program} (deleted)`)],
+    ['of which the kernel does not say it', '1000-3000 r--p 00000000 fe:00 247278 /opt/node with blanks\nRss:  8 kB\n'],
+    ['of no file', mapping('1000-3000', 'r--p', '')],
+  ])('are left alone: one %s', (_what, smaps) => {
+    expect(unchangedMappings(smaps, program)).toEqual([])
+  })
+})
