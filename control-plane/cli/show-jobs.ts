@@ -43,7 +43,7 @@ export function showJobs(cli: Cli, jobs: readonly JobView[]): void {
     ['JOB', 'KIND', 'STATUS', 'SOURCE', 'BACKUP', 'CREATED', 'TOOK', 'ERROR'],
     jobs.map((job) => [
       job.id,
-      job.kind,
+      kindText(job),
       waitsForUnlock(job) ? `${job.status}, waits for holdfast unlock` : job.status,
       job.source ?? job.agent,
       job.backup_id ?? '-',
@@ -53,6 +53,12 @@ export function showJobs(cli: Cli, jobs: readonly JobView[]): void {
     ]),
     'no jobs',
   )
+}
+
+/** What only looked is told from what was done. */
+function kindText({ kind, detail }: JobView): string {
+  if (detail?.plan_only === true) return `${kind}, plan`
+  return detail?.dry_run === true ? `${kind}, dry run` : kind
 }
 
 /** It is at work, and can go no further without a person. */

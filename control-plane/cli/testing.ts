@@ -4,7 +4,8 @@ import path from 'node:path'
 import { PassThrough } from 'node:stream'
 import { systemClock } from '../../shared/clock.ts'
 import type { ExitStatus } from '../../shared/exit-status.ts'
-import { KEYS } from '../api/testing/fake-api.ts'
+import { type FakeApi, fakeApi, KEYS } from '../api/testing/fake-api.ts'
+import { type FakeOperations, job } from '../api/testing/fake-operations.ts'
 import type { Io } from './io.ts'
 import { runCommandLine } from './program.ts'
 
@@ -42,3 +43,33 @@ export async function run(
   const status = await runCommandLine({ io, version: '0.1.0' }, args)
   return { status, out, err, asked }
 }
+
+/** An API on a port, over operations that answer as a test wants. */
+export class Served {
+  url = ''
+  api: FakeApi | undefined
+
+  /** Answers with its address. */
+  async start(over: Partial<FakeOperations> = {}): Promise<string> {
+    this.api = await fakeApi(over)
+    this.url = await this.api.app.listen({ host: '127.0.0.1', port: 0 })
+    return this.url
+  }
+
+  get calls(): FakeApi['operations']['calls'] {
+    return this.api?.operations.calls ?? []
+  }
+
+  async close(): Promise<void> {
+    await this.api?.app.close()
+    this.api = undefined
+  }
+}
+
+/** Jobs that end as told. */
+export const ending = (status: 'succeeded' | 'failed', over: object = {}): Partial<FakeOperations> => ({
+  getJob: async () => job({ status, finished_at: '2026-11-21T02:01:00.000Z', ...over }),
+  events: async function* () {
+    yield { id: 1, type: 'state', at: '2026-11-21T02:01:00.000Z', attempt: 1, data: { state: status, error: null } }
+  },
+})

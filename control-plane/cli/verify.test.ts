@@ -1,29 +1,16 @@
 import { afterEach, describe, expect, test } from 'vitest'
-import { type FakeApi, fakeApi } from '../api/testing/fake-api.ts'
-import { BACKUP, job } from '../api/testing/fake-operations.ts'
-import { run } from './testing.ts'
+import { BACKUP } from '../api/testing/fake-operations.ts'
+import { ending, run, Served } from './testing.ts'
 
-let api: FakeApi | undefined
-afterEach(async () => {
-  await api?.app.close()
-  api = undefined
-})
+const served = new Served()
+afterEach(() => served.close())
 
 /** A verification that has ended so. */
-async function serve(detail: object = {}): Promise<string> {
-  const at = '2026-11-21T02:01:00.000Z'
-  api = await fakeApi({
-    getJob: async () => job({ kind: 'verify', status: 'succeeded', finished_at: at, detail: { ...found, ...detail } }),
-    events: async function* () {
-      yield { id: 1, type: 'state', at, attempt: 1, data: { state: 'succeeded', error: null } }
-    },
-  })
-  return api.app.listen({ host: '127.0.0.1', port: 0 })
-}
+const serve = (detail: object = {}) => served.start(ending('succeeded', { kind: 'verify', detail: { ...found, ...detail } }))
 
 const packs = { needed: 40, needed_bytes: 2_000_000_000, chosen: 4, chosen_bytes: 200_000_000 }
 const found = { valid: true, plan_only: false, bytes_checked: 200_100_000, objects_checked: 9, packs, errors: [] }
-const request = () => api?.operations.calls.findLast(([name]) => name === 'startVerify')?.[2]
+const request = () => served.calls.findLast(([name]) => name === 'startVerify')?.[2]
 
 describe('verify', () => {
   test('has no budget unless one is given', async () => {
@@ -32,8 +19,8 @@ describe('verify', () => {
   })
 
   test('passes its budget on in the units of the API', async () => {
-    const url = await serve()
-    await run(url, ['verify', BACKUP, '--older-than', '30d', '--share', '2.5%', '--on', 'db2'])
+    await serve()
+    await run(served.url, ['verify', BACKUP, '--older-than', '30d', '--share', '2.5%', '--on', 'db2'])
     expect(request()).toEqual({ on: 'db2', older_than_seconds: 2_592_000, share_percent: 2.5, dry_run: false })
     for (const wrong of [
       ['--share', '0'],
@@ -41,7 +28,7 @@ describe('verify', () => {
       ['--share', 'half'],
       ['--older-than', '30'],
     ]) {
-      expect((await run(url, ['verify', BACKUP, ...wrong])).status).toBe(2)
+      expect((await run(served.url, ['verify', BACKUP, ...wrong])).status).toBe(2)
     }
   })
 

@@ -1,6 +1,7 @@
 import { readdir } from 'node:fs/promises'
 import type { BackupView } from '../../control-plane/api/schemas/backups.ts'
 import type { JobView } from '../../control-plane/api/schemas/jobs.ts'
+import { timeText } from '../../control-plane/cli/text.ts'
 import type { RunningServer } from '../../control-plane/server/start-server.ts'
 import { HoldfastError } from '../../shared/errors.ts'
 import type { TestRestoreDetail } from '../../shared/results.ts'
@@ -70,7 +71,7 @@ export class Tour {
   async showBackups(): Promise<boolean> {
     const { server } = this.#options
     const { items } = await server.operations.listBackups(server.operator, { status: 'good' }, { limit: 3 })
-    for (const backup of items) this.#show(backup, '')
+    for (const backup of items) this.#show(backup, `   (made ${timeText(backup.created_at)})`)
     return true
   }
 
