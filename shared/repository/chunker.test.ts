@@ -10,7 +10,9 @@ const small: Chunking = { kind: 'content-defined', averageBytes: 4096 }
 
 function cuts(bytes: Buffer, chunking: Chunking, splits: readonly number[] = [], table = gear): number[] {
   const lengths: number[] = []
-  const chunker = createChunker(chunking, table, (chunk) => lengths.push(chunk.length))
+  const chunker = createChunker(chunking, table, (chunk) => {
+    if (lengths.push(chunk.length) > bytes.length) throw new Error('more chunks than bytes')
+  })
   let at = 0
   for (const split of [...splits].sort((a, b) => a - b)) {
     chunker.push(bytes.subarray(at, split))
@@ -21,7 +23,130 @@ function cuts(bytes: Buffer, chunking: Chunking, splits: readonly number[] = [],
   return lengths
 }
 
+/** FORMAT.md section 6, word for word. */
+function written(bytes: Buffer, average: number, table: Int32Array): number[] {
+  const lengths: number[] = []
+  for (let start = 0; start < bytes.length; ) {
+    let h = 0
+    let n = 0
+    for (let ended = false; !ended && n < 4 * average && start + n < bytes.length; n++) {
+      if (n < average / 4) continue
+      h = ((h << 1) + (table[bytes[start + n] as number] as number)) >>> 0
+      const bits = Math.log2(average) + (n < average ? 1 : -1)
+      ended = h >>> (32 - bits) === 0
+    }
+    lengths.push(n)
+    start += n
+  }
+  return lengths
+}
+
+/** A table with which the byte 0 ends a chunk as soon as nothing else is in the hash, and the byte 1 never does. */
+const steered = Int32Array.from(gear).fill(0, 0, 1).fill(0x40000000, 1, 2)
+const stretch = fc
+  .record({
+    kind: fc.constantFrom('ends', 'never', 'noise'),
+    length: fc.oneof(fc.nat({ max: 70 }), fc.nat({ max: 20_000 })),
+    seed: fc.nat(),
+  })
+  .map(({ kind, length, seed }) => (kind === 'noise' ? seededBytes(seed, length) : Buffer.alloc(length, kind === 'ends' ? 0 : 1)))
+
 describe('chunks', () => {
+  test('golden cuts: no version may cut otherwise', () => {
+    expect(cuts(seededBytes(6, 60_000), small)).toMatchInlineSnapshot(`
+      [
+        9265,
+        5967,
+        10922,
+        3198,
+        8356,
+        4353,
+        4261,
+        11646,
+        2004,
+        28,
+      ]
+    `)
+    expect(cuts(seededBytes(7, 1_000_000), { kind: 'content-defined', averageBytes: 65_536 })).toMatchInlineSnapshot(`
+      [
+        84387,
+        50099,
+        49884,
+        75538,
+        23633,
+        121362,
+        53963,
+        82915,
+        67384,
+        59646,
+        95587,
+        161721,
+        68800,
+        5081,
+      ]
+    `)
+    expect(cuts(seededBytes(8, 20_000), { kind: 'fixed', bytes: 8192 })).toMatchInlineSnapshot(`
+      [
+        8192,
+        8192,
+        3616,
+      ]
+    `)
+  })
+
+  test('a chunk ends at the first byte at which it may, and at the last at which it must', () => {
+    // from byte number a / 4 on
+    expect(cuts(Buffer.alloc(3000), small, [], steered)).toEqual([1025, 1025, 950])
+    expect(cuts(Buffer.alloc(40_000, 1), small, [1, 5000, 16_383, 16_384, 16_385], steered)).toEqual([16_384, 16_384, 7232])
+    // 2^20 is what the hash comes to at the byte 2: eleven bits of zeros, which are enough from byte number a on; the byte 3 undoes it
+    const table = Int32Array.from(steered)
+      .fill(0x80000000 + 2 ** 20, 2, 3)
+      .fill(0xc0000000 - 2 ** 21, 3, 4)
+    const with2 = (at: number) =>
+      cuts(
+        Buffer.alloc(20_000, 1)
+          .fill(2, at, at + 1)
+          .fill(3, at + 1, at + 2),
+        small,
+        [],
+        table,
+      )
+    expect(with2(4095)).toEqual([16_384, 3616])
+    expect(with2(4096)).toEqual([4097, 15_903])
+  })
+
+  test('no bytes make no chunk, and the end of an extent makes none by itself', () => {
+    const lengths: number[] = []
+    const chunker = createChunker({ kind: 'fixed', bytes: 512 }, gear, (chunk) => lengths.push(chunk.length))
+    chunker.end()
+    chunker.push(Buffer.alloc(0))
+    chunker.push(Buffer.alloc(1024))
+    chunker.end()
+    chunker.push(Buffer.alloc(700))
+    chunker.end()
+    chunker.end()
+    expect(lengths).toEqual([512, 512, 512, 188])
+  })
+
+  test('a chunk that is whole in what was given is a view of it, without a copy', () => {
+    const bytes = seededBytes(9, 2048)
+    const views: boolean[] = []
+    const chunker = createChunker({ kind: 'fixed', bytes: 1024 }, gear, (chunk) => views.push(chunk.buffer === bytes.buffer))
+    chunker.push(bytes)
+    expect(views).toEqual([true, true])
+  })
+
+  test('every cut is where FORMAT.md has it, wherever a chunk could end', () => {
+    fc.assert(
+      fc.property(fc.array(stretch, { maxLength: 12 }), fc.array(fc.nat(), { maxLength: 6 }), (stretches, places) => {
+        const bytes = Buffer.concat(stretches)
+        const splits = places.map((place) => place % (bytes.length + 1))
+        expect(cuts(bytes, small, splits, steered)).toEqual(written(bytes, 4096, steered))
+      }),
+      { numRuns: 150, seed: 20_261_121 },
+    )
+  })
+
   test('however the input is split, the chunks are the same', () => {
     const bytes = seededBytes(1, 200_000)
     const chunkings: Chunking[] = [small, { kind: 'fixed', bytes: 8192 }]
@@ -80,51 +205,23 @@ describe('chunks', () => {
     expect(cuts(bytes, small, [], gearTable(Buffer.alloc(32, 8)))).not.toEqual(cuts(bytes, small))
   })
 
-  test('golden cuts: no version may cut otherwise', () => {
-    expect(cuts(seededBytes(6, 60_000), small)).toMatchInlineSnapshot(`
-      [
-        9265,
-        5967,
-        10922,
-        3198,
-        8356,
-        4353,
-        4261,
-        11646,
-        2004,
-        28,
-      ]
-    `)
-    expect(cuts(seededBytes(7, 1_000_000), { kind: 'content-defined', averageBytes: 65_536 })).toMatchInlineSnapshot(`
-      [
-        84387,
-        50099,
-        49884,
-        75538,
-        23633,
-        121362,
-        53963,
-        82915,
-        67384,
-        59646,
-        95587,
-        161721,
-        68800,
-        5081,
-      ]
-    `)
-    expect(cuts(seededBytes(8, 20_000), { kind: 'fixed', bytes: 8192 })).toMatchInlineSnapshot(`
-      [
-        8192,
-        8192,
-        3616,
-      ]
-    `)
-  })
-
-  test('sizes that the format does not have are refused', () => {
-    expect(() => cuts(Buffer.alloc(1), { kind: 'content-defined', averageBytes: 5000 })).toThrow(/not supported/)
-    expect(() => cuts(Buffer.alloc(1), { kind: 'content-defined', averageBytes: 2 ** 24 })).toThrow(/not supported/)
-    expect(() => cuts(Buffer.alloc(1), { kind: 'fixed', bytes: 16 })).toThrow(/not supported/)
+  test('sizes that the format does not have are refused, and those that it has are not', () => {
+    const refusal = (what: string) =>
+      expect.objectContaining({
+        code: 'invalid_argument',
+        message: `${what} are not supported`,
+        hint: 'Use a power of two from 4 KiB to 1 MiB for content-defined chunks, and 512 bytes to 1 MiB for fixed ones.',
+      })
+    for (const averageBytes of [5000, 2 ** 11, 2 ** 21, 2 ** 24, 0, Number.NaN]) {
+      const cut = () => cuts(Buffer.alloc(1), { kind: 'content-defined', averageBytes })
+      expect(cut).toThrow(refusal(`content-defined chunks of ${averageBytes} bytes`))
+    }
+    for (const bytes of [16, 511, 2 ** 20 + 1, 1000.5, Number.NaN]) {
+      expect(() => cuts(Buffer.alloc(1), { kind: 'fixed', bytes })).toThrow(refusal(`fixed chunks of ${bytes} bytes`))
+    }
+    for (const bytes of [512, 513, 2 ** 20]) expect(cuts(Buffer.alloc(bytes + 1), { kind: 'fixed', bytes })).toEqual([bytes, 1])
+    const zeros = (averageBytes: number) =>
+      cuts(Buffer.alloc(4 * averageBytes + 1, 1), { kind: 'content-defined', averageBytes }, [], steered)
+    for (const averageBytes of [2 ** 12, 2 ** 20]) expect(zeros(averageBytes)).toEqual([4 * averageBytes, 1])
   })
 })

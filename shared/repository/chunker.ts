@@ -1,6 +1,6 @@
 import type { Chunking } from '../artifacts.ts'
 import { HoldfastError } from '../errors.ts'
-import { gearTableBytes, LIMITS, MIB } from './format.ts'
+import { gearTableBytes, MIB } from './format.ts'
 
 /**
  * Cuts a stream into chunks (FORMAT.md section 6). `push` calls `emit` for each finished chunk; the bytes given to it are a
@@ -92,7 +92,8 @@ function gearSplitter(average: number, gear: Int32Array): Splitter {
   const bits = Math.log2(average)
   if (!Number.isInteger(bits) || bits < 12 || bits > 20) throw unusable(`content-defined chunks of ${average} bytes`)
   const min = average / 4
-  const max = Math.min(average * 4, LIMITS.block)
+  // a block at most: 4 MiB
+  const max = average * 4
   const strict = topBits(bits + 1)
   const loose = topBits(bits - 1)
   const state = new Int32Array(1)

@@ -1,0 +1,296 @@
+import { setImmediate as turn } from 'node:timers/promises'
+import { crc32 } from 'node:zlib'
+import { describe, expect, test } from 'vitest'
+import { indexKeyOf, KIB, LIMITS, MIB, sha256 } from './format.ts'
+import { PACK_TRAILER, type PackBlock, PackOpener } from './pack.ts'
+import { Packer, type PackerOptions } from './packer.ts'
+import type { StoredPack } from './repository.ts'
+import { seededBytes } from './testing/content.ts'
+
+const backup = { host: 'db1', source: 'app', id: '20260101T020000Z-0123456789' }
+const dataKey = seededBytes(1, 32)
+const keys = { dataKey, indexKey: indexKeyOf(dataKey, backup, 2) }
+/** One of them, and nothing else of any size, fits into a pack. */
+const LARGE = Buffer.alloc(9 * MIB, 1)
+
+function block(plain: Buffer, crc = crc32(plain)): PackBlock {
+  const packed = { buffer: plain, codec: 'stored', length: plain.length, crc } as const
+  return { kind: 'page', packed, plainLength: Math.min(plain.length, MIB), lengths: new Uint32Array(0), names: Buffer.alloc(0) }
+}
+const large = block(LARGE)
+const small = block(seededBytes(2, 500))
+
+interface Put {
+  readonly name: string
+  readonly bytes: Buffer
+  readonly sha256: Buffer
+  readonly signal: AbortSignal
+  settle(error?: Error): void
+}
+
+/** A packer whose store answers when the test says so. */
+function packer(more: Partial<PackerOptions> = {}) {
+  const puts: Put[] = []
+  const stored: StoredPack[] = []
+  const stop = new AbortController()
+  const made = new Packer({
+    backup,
+    attempt: 2,
+    keys,
+    objects: {
+      put: (name, bytes, hash, signal) => {
+        const { promise, resolve, reject } = Promise.withResolvers<void>()
+        puts.push({ name, bytes, sha256: hash, signal, settle: (error) => (error ? reject(error) : resolve()) })
+        return promise
+      },
+    },
+    signal: stop.signal,
+    beforeFirst: async () => undefined,
+    onStored: async (pack) => void stored.push(pack),
+    ...more,
+  })
+  return { made, puts, stored, stop }
+}
+
+/** What only waits for promises is done after some turns of the loop. */
+async function idle(): Promise<void> {
+  for (let n = 0; n < 20; n++) await turn()
+}
+
+describe('packs are filled and sent', () => {
+  test('blocks go into the open pack while there is room, and then into the next', async () => {
+    const { made, puts, stored } = packer()
+    const places = []
+    for (const one of [small, small, large, small, large]) places.push(await made.append(one))
+    expect(places).toEqual([
+      { pack: 0, block: 0 },
+      { pack: 0, block: 1 },
+      { pack: 0, block: 2 },
+      { pack: 0, block: 3 },
+      { pack: 1, block: 0 },
+    ])
+    const done = made.finish()
+    await idle()
+    expect(puts).toHaveLength(2)
+    expect(made.packs).toEqual([
+      { attempt: 2, stored: null },
+      { attempt: 2, stored: null },
+    ])
+    for (const put of puts) put.settle()
+    await done
+    for (const [n, { name, bytes, sha256: hash }] of puts.entries()) {
+      expect(hash).toEqual(sha256(bytes))
+      expect(made.packs[n]).toEqual({ attempt: 2, stored: { name, size: bytes.length, sha256: hash } })
+      const record = stored[n]?.chunks as Buffer
+      expect(record.readUInt32LE(0)).toBe([4, 1][n])
+      expect(record.subarray(4).equals(directoryOf(name, bytes))).toBe(true)
+      expect(stored[n]).toMatchObject({ name, size: bytes.length, sha256: hash })
+    }
+  })
+
+  test('nothing is sent of nothing, nor before the keys are', async () => {
+    const keysAre = Promise.withResolvers<void>()
+    let asked = 0
+    const beforeFirst = () => {
+      asked++
+      return keysAre.promise
+    }
+    const none = packer({ beforeFirst })
+    await none.made.finish()
+    expect([asked, none.puts.length, none.made.packs.length]).toEqual([0, 0, 0])
+    const { made, puts } = packer({ beforeFirst })
+    await made.append(small)
+    const done = made.finish()
+    await idle()
+    expect([asked, puts.length]).toEqual([1, 0])
+    keysAre.resolve()
+    await idle()
+    expect(puts).toHaveLength(1)
+    puts[0]?.settle()
+    await done
+  })
+
+  test('two are on their way at a time, and their memory is used again only when they have come', async () => {
+    const { made, puts } = packer()
+    for (let n = 0; n < 3; n++) await made.append(large)
+    await idle()
+    expect(puts).toHaveLength(2)
+    const before = puts.map(({ bytes }) => sha256(bytes))
+    const next = made.append(large)
+    let placed = false
+    void next.then(() => {
+      placed = true
+    })
+    await idle()
+    expect([puts.length, placed]).toEqual([2, false])
+    expect(puts.map(({ bytes }) => sha256(bytes))).toEqual(before)
+    puts[1]?.settle()
+    expect(await next).toEqual({ pack: 3, block: 0 })
+    const done = made.finish()
+    await idle()
+    expect(puts).toHaveLength(3)
+    puts[0]?.settle()
+    await idle()
+    expect(puts).toHaveLength(4)
+    expect(puts[3]?.bytes.buffer).toBe(puts[1]?.bytes.buffer)
+    expect(new Set(puts.map(({ bytes }) => bytes.buffer)).size).toBe(3)
+    let over = false
+    void done.then(() => {
+      over = true
+    })
+    puts[2]?.settle()
+    await idle()
+    expect(over).toBe(false)
+    puts[3]?.settle()
+    await done
+    expect(made.packs.every(({ stored }) => stored !== null)).toBe(true)
+  })
+
+  test('a small backup needs no memory of a whole pack', async () => {
+    const { made, puts } = packer()
+    await made.append(small)
+    const done = made.finish()
+    await idle()
+    expect(puts[0]?.bytes.buffer.byteLength).toBe(256 * KIB)
+    puts[0]?.settle()
+    await done
+    const other = packer()
+    await other.made.append(large)
+    const over = other.made.finish()
+    await idle()
+    expect(other.puts[0]?.bytes.buffer.byteLength).toBe(LIMITS.pack)
+    other.puts[0]?.settle()
+    await over
+  })
+
+  test('confirmed packs are reported one at a time, and count as stored only when that is done', async () => {
+    const reports: Array<PromiseWithResolvers<void>> = []
+    const { made, puts } = packer({
+      onStored: () => {
+        const report = Promise.withResolvers<void>()
+        reports.push(report)
+        return report.promise
+      },
+    })
+    await made.append(large)
+    await made.append(large)
+    const done = made.finish()
+    await idle()
+    for (const put of puts) put.settle()
+    await idle()
+    expect(reports).toHaveLength(1)
+    expect(made.packs.map(({ stored }) => stored)).toEqual([null, null])
+    reports[0]?.resolve()
+    await idle()
+    expect(reports).toHaveLength(2)
+    expect(made.packs.map(({ stored }) => stored !== null)).toEqual([true, false])
+    reports[1]?.resolve()
+    await done
+  })
+})
+
+describe('a pack that fails', () => {
+  test('ends the work with the first error, and is not stored', async () => {
+    const { made, puts, stored } = packer()
+    await made.append(large)
+    await made.append(large)
+    const done = made.finish()
+    await idle()
+    puts[1]?.settle(new Error('first'))
+    await idle()
+    puts[0]?.settle(new Error('second'))
+    await expect(done).rejects.toThrow('first')
+    expect(stored).toEqual([])
+    expect(made.packs.map((pack) => pack.stored)).toEqual([null, null])
+    await expect(made.append(small)).rejects.toThrow('first')
+    expect(puts).toHaveLength(2)
+  })
+
+  test('lets no other be sent after it', async () => {
+    const { made, puts } = packer()
+    for (let n = 0; n < 3; n++) await made.append(large)
+    await idle()
+    for (const put of puts) put.settle(new Error('refused'))
+    await idle()
+    await expect(made.append(large)).rejects.toThrow('refused')
+    await expect(made.finish()).rejects.toThrow('refused')
+    expect(puts).toHaveLength(2)
+  })
+
+  test('whose report fails fails the work too', async () => {
+    const { made, puts } = packer({ onStored: () => Promise.reject(new Error('no room for the report')) })
+    await made.append(small)
+    const done = made.finish()
+    await idle()
+    puts[0]?.settle()
+    await expect(done).rejects.toThrow('no room for the report')
+    expect(made.packs[0]?.stored).toBeNull()
+  })
+
+  test('to open as what was put into it is never sent', async () => {
+    const { made, puts } = packer()
+    await made.append(block(seededBytes(3, 500), 17))
+    await expect(made.finish()).rejects.toMatchObject({
+      code: 'internal',
+      message: expect.stringContaining('did not open again'),
+    })
+    expect(puts).toEqual([])
+  })
+
+  test('is waited for by who settles, without its error', async () => {
+    const { made, puts } = packer()
+    await made.append(small)
+    const done = made.finish()
+    await idle()
+    let settled = false
+    const settling = made.settle().then(() => {
+      settled = true
+    })
+    await idle()
+    expect(settled).toBe(false)
+    puts[0]?.settle(new Error('away'))
+    await settling
+    await expect(done).rejects.toThrow('away')
+  })
+})
+
+describe('who is stopped', () => {
+  test('begins no pack and finishes none', async () => {
+    const { made, stop, puts } = packer()
+    stop.abort(new Error('stopped'))
+    await expect(made.append(small)).rejects.toThrow('stopped')
+    expect(made.packs).toEqual([])
+    await expect(made.finish()).rejects.toThrow('stopped')
+    const other = packer()
+    await other.made.append(small)
+    other.stop.abort(new Error('stopped'))
+    await expect(other.made.finish()).rejects.toThrow('stopped')
+    expect([puts, other.puts]).toEqual([[], []])
+  })
+
+  test('sends nothing any more, though the keys are on their way; and the store is told', async () => {
+    const keysAre = Promise.withResolvers<void>()
+    const { made, stop, puts } = packer({ beforeFirst: () => keysAre.promise })
+    await made.append(small)
+    const done = made.finish()
+    await idle()
+    stop.abort(new Error('stopped'))
+    keysAre.resolve()
+    await expect(done).rejects.toThrow('stopped')
+    expect(puts).toEqual([])
+    const other = packer()
+    await other.made.append(small)
+    const over = other.made.finish()
+    await idle()
+    expect(other.puts[0]?.signal).toBe(other.stop.signal)
+    other.puts[0]?.settle()
+    await over
+  })
+})
+
+function directoryOf(name: string, bytes: Buffer): Buffer {
+  const opener = new PackOpener({ backup, attempt: 2, object: name }, keys, bytes.subarray(-PACK_TRAILER))
+  const { directoryLength, blocks } = opener.footer(bytes.subarray(-PACK_TRAILER))
+  const sealed = bytes.subarray(bytes.length - PACK_TRAILER - directoryLength, bytes.length - PACK_TRAILER)
+  return opener.directory(sealed, blocks, bytes.length).bytes
+}
