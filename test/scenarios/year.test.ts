@@ -114,7 +114,7 @@ it('a year of daily incrementals leans on fewer than 30 backups and frees old on
   expect(origin).toBe('verified')
   expect((await collect(reader.openStream('db'))).equals(bytes)).toBe(true)
   await reader.close()
-}, 600_000)
+}, 1_200_000)
 
 /** An agent with an identity of this fleet, and a stream that is taken for open all the year. */
 async function enrolledHost(): Promise<TestHost> {
