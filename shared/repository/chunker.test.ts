@@ -11,7 +11,7 @@ const small: Chunking = { kind: 'content-defined', averageBytes: 4096 }
 function cuts(bytes: Buffer, chunking: Chunking, splits: readonly number[] = [], table = gear): number[] {
   const lengths: number[] = []
   const chunker = createChunker(chunking, table, (chunk) => {
-    if (lengths.push(chunk.length) > bytes.length) throw new Error('more chunks than bytes')
+    if (lengths.push(chunk.length) > bytes.length / 512 + 1) throw new Error('more chunks than there can be')
   })
   let at = 0
   for (const split of [...splits].sort((a, b) => a - b)) {
@@ -143,12 +143,12 @@ describe('chunks', () => {
         const splits = places.map((place) => place % (bytes.length + 1))
         expect(cuts(bytes, small, splits, steered)).toEqual(written(bytes, 4096, steered))
       }),
-      { numRuns: 150, seed: 20_261_121 },
+      { numRuns: 60, seed: 20_261_121 },
     )
   })
 
   test('however the input is split, the chunks are the same', () => {
-    const bytes = seededBytes(1, 200_000)
+    const bytes = seededBytes(1, 60_000)
     const chunkings: Chunking[] = [small, { kind: 'fixed', bytes: 8192 }]
     for (const chunking of chunkings) {
       const whole = cuts(bytes, chunking)
@@ -156,7 +156,7 @@ describe('chunks', () => {
         fc.property(fc.array(fc.integer({ min: 0, max: bytes.length }), { maxLength: 40 }), (splits) => {
           expect(cuts(bytes, chunking, splits)).toEqual(whole)
         }),
-        { numRuns: 60 },
+        { numRuns: 30 },
       )
     }
     const bytewise = Array.from({ length: 50_000 }, (_, n) => n)
@@ -173,10 +173,10 @@ describe('chunks', () => {
   })
 
   test('content-defined chunks lie between a quarter and four times the average', () => {
-    const lengths = cuts(seededBytes(3, 4_000_000), small)
+    const lengths = cuts(seededBytes(3, 1_000_000), small)
     expect(Math.max(...lengths)).toBeLessThanOrEqual(16_384)
     expect(Math.min(...lengths.slice(0, -1))).toBeGreaterThanOrEqual(1024)
-    const average = 4_000_000 / lengths.length
+    const average = 1_000_000 / lengths.length
     expect(average).toBeGreaterThan(3000)
     expect(average).toBeLessThan(6500)
     expect(
