@@ -113,12 +113,29 @@ export interface ArtifactInfo {
   readonly facts: Readonly<Record<string, string>>
 }
 
+/**
+ * What lies already where a tree is restored: foreign, and changed by whoever likes while it is read. It is believed chunk by chunk, by the hash of the
+ * very bytes that are then given out, and saves fetching them.
+ */
+export interface EarlierTree {
+  /** Files that may hold content of this entry where the entry has it, the likeliest first. Whoever asks closes them. */
+  open(entry: TreeEntry): readonly EarlierFile[]
+}
+
+export interface EarlierFile {
+  /** What is beyond is not asked for. */
+  readonly size: number
+  /** Fills `into`. False where that cannot be read: it is fetched then. */
+  read(into: Buffer, offset: number): Promise<boolean>
+  close(): void
+}
+
 /** Read side: any order, in parallel. Untrusted until checked: every chunk is checked before it is given out. */
 export interface BackupSource {
   readonly fingerprint: Fingerprint
   artifacts(): AsyncIterable<ArtifactInfo>
   /** Throws `object_damaged` or `object_missing` naming the object; the stream's digest is checked at its end. */
   openStream(name: string): AsyncIterable<Buffer>
-  /** In the order written. `accept` is asked before anything of an entry is fetched. */
-  openTree(name: string, accept?: (entry: TreeEntry) => boolean): AsyncIterable<TreeOutput>
+  /** In the order written. `accept` is asked before anything of an entry is fetched. What `earlier` holds need not be fetched. */
+  openTree(name: string, accept?: (entry: TreeEntry) => boolean, earlier?: EarlierTree): AsyncIterable<TreeOutput>
 }

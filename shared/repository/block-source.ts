@@ -9,6 +9,7 @@ import { attemptOfPack, checkValue, damaged, indexKeyOf, KIB, LIMITS, MIB, NAME_
 import { type AttemptKeys, PACK_TRAILER, PackOpener } from './pack.ts'
 import { free, type OpenedContent, type SealedContent } from './packing.mjs'
 import type { ObjectSource } from './repository.ts'
+import type { Run } from './runs.ts'
 import { SealedRanges } from './sealed-ranges.ts'
 
 /** A backup of which blocks are read: this one, or one it leans on. */
@@ -117,6 +118,11 @@ export class BlockSource {
     return open.directory.end(block) - open.directory.offset(block)
   }
 
+  /** SHA-256 of each chunk of bytes that came from elsewhere. They are taken over, and given back with it. */
+  hashed(bytes: Buffer, ends: Uint32Array): Promise<OpenedContent> {
+    return this.#options.decoder.open({ packed: bytes, codec: 'stored', ends })
+  }
+
   /** The pack with its directory. */
   pack(origin: number, pack: number): Promise<OpenPack> {
     return this.#packs.get(`${origin}/${pack}`, async () => {
@@ -174,7 +180,7 @@ export class BlockSource {
       const plain = await decompress(packed, directory.plainLength(block), opener.fail)
       return { value: { pack: open, plain, ends: NO_ENDS, hashes: NO_HASHES }, bytes: plain.length }
     }
-    const ends = endsOf(directory, block)
+    const ends = endsOf(directory, { block, first: 0, count: directory.chunksOf(block) })
     const { plain, names } = await this.#decoded(open, { packed: packed.bytes, codec: packed.codec, ends })
     return { value: { pack: open, plain, ends, hashes: names }, bytes: plain.length }
   }
@@ -193,11 +199,12 @@ export class BlockSource {
 const NO_ENDS = new Uint32Array(0)
 const NO_HASHES = Buffer.alloc(0)
 
-function endsOf(directory: Directory, block: number): Uint32Array {
-  const ends = new Uint32Array(directory.chunksOf(block))
+/** Where each of neighbouring chunks ends, counted from the beginning of the first. */
+export function endsOf(directory: Directory, { block, first, count }: Pick<Run, 'block' | 'first' | 'count'>): Uint32Array {
+  const ends = new Uint32Array(count)
   let at = 0
-  for (let n = 0; n < ends.length; n++) {
-    at += directory.chunkLength(block, n)
+  for (let n = 0; n < count; n++) {
+    at += directory.chunkLength(block, first + n)
     ends[n] = at
   }
   return ends

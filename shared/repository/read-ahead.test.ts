@@ -130,7 +130,7 @@ describe('a backup is read ahead of who uses it', () => {
     const seen: number[][] = []
     for await (const _ of ahead.content()) seen.push([...released])
     expect(seen).toEqual([[], [], [0], [0, 1], [0, 1, 2]])
-    ahead.close()
+    await ahead.close()
     expect([released, left]).toEqual([
       [0, 1, 2],
       [3, 4],

@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto'
-import type { ArtifactInfo, Extent, TreeEntry, TreeOutput } from '../artifacts.ts'
+import type { ArtifactInfo, EarlierTree, Extent, TreeEntry, TreeOutput } from '../artifacts.ts'
 import type { Manifest } from '../manifest/manifest.ts'
 import type { Fingerprint } from '../results.ts'
 import type { BodyReader, BodyRecord, Cursor } from './body-reader.ts'
 import type { BlockDecoder } from './codec-threads.ts'
+import { InPlace } from './in-place.ts'
 import { type OpenedParts, openParts } from './opened.ts'
 import { type Piece, ReadAhead } from './read-ahead.ts'
-import type { BackupReader, ReaderOptions } from './repository.ts'
+import type { BackupReader, ReaderOptions, ReaderTotals } from './repository.ts'
 import { sampleBackup, verifyStored } from './verify.ts'
 
 /**
@@ -14,7 +15,7 @@ import { sampleBackup, verifyStored } from './verify.ts'
  * unless given; it is closed with the reader.
  */
 export async function openReader(options: ReaderOptions, decoder?: BlockDecoder): Promise<BackupReader> {
-  const totals = { readBytes: 0, chunks: 0 }
+  const totals = { readBytes: 0, foundBytes: 0, chunks: 0 }
   const parts = await openParts(
     options,
     (bytes) => {
@@ -31,9 +32,9 @@ class RepositoryReader implements BackupReader {
   readonly fingerprint: Fingerprint
   readonly #options: ReaderOptions
   readonly #parts: OpenedParts
-  readonly #totals: { readBytes: number; chunks: number }
+  readonly #totals: ReaderTotals
 
-  constructor(options: ReaderOptions, parts: OpenedParts, totals: { readBytes: number; chunks: number }) {
+  constructor(options: ReaderOptions, parts: OpenedParts, totals: ReaderTotals) {
     this.manifest = options.manifest
     this.fingerprint = parts.contents.head.fingerprint
     this.#options = options
@@ -62,19 +63,23 @@ class RepositoryReader implements BackupReader {
         yield piece.bytes
       }
     } finally {
-      ahead.close()
+      await ahead.close()
     }
     if (bytes !== row.bytes || digest.digest('hex') !== row.digest)
       throw contents.fail(`stream ${JSON.stringify(name)} is not what was stored`)
   }
 
-  async *openTree(name: string, accept: (entry: TreeEntry) => boolean = () => true): AsyncGenerator<TreeOutput> {
+  async *openTree(
+    name: string,
+    accept: (entry: TreeEntry) => boolean = () => true,
+    earlier?: EarlierTree,
+  ): AsyncGenerator<TreeOutput> {
     const { contents, blocks } = this.#parts
     const row = await contents.find('tree', name)
     const digest = createHash('sha256')
     const body = contents.body(row)
     const records = body.records(undefined, (bytes) => void digest.update(bytes))
-    const ahead = new ReadAhead(blocks, chosen(records, accept))
+    const ahead = new ReadAhead(blocks, chosen(records, accept), earlier ? new InPlace(blocks, earlier) : null)
     try {
       for (let next = await ahead.entry(); next; next = await ahead.entry()) {
         const { entry, after } = next
@@ -83,7 +88,7 @@ class RepositoryReader implements BackupReader {
           : entry
       }
     } finally {
-      ahead.close()
+      await ahead.close()
     }
     if (digest.digest('hex') !== row.digest) throw contents.fail(`tree ${JSON.stringify(name)} is not what was stored`)
   }
@@ -100,12 +105,18 @@ class RepositoryReader implements BackupReader {
     return this.#parts.close()
   }
 
+  #found(bytes: number): void {
+    this.#totals.foundBytes += bytes
+    this.#options.onProgress?.(this.#totals)
+  }
+
   async *#extents(body: BodyReader, entry: TreeEntry, after: Cursor, ahead: ReadAhead): AsyncGenerator<Extent> {
     let offset = 0
     for await (const piece of this.#content(body, entry, after, ahead)) {
       if ('hole' in piece) offset += piece.hole
       else {
         this.#totals.chunks += piece.chunks
+        if (piece.found) this.#found(piece.bytes.length)
         if (offset + piece.bytes.length > entry.size) break
         yield { offset, bytes: piece.bytes }
         offset += piece.bytes.length
@@ -126,7 +137,7 @@ class RepositoryReader implements BackupReader {
     try {
       yield* own.content()
     } finally {
-      own.close()
+      await own.close()
     }
   }
 }

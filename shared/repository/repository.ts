@@ -120,7 +120,15 @@ export interface ReaderOptions {
   readonly keys: (backupId: string, attempt: number) => Secret<Buffer> | undefined
   readonly objects: ObjectSource
   readonly signal: AbortSignal
-  onProgress?(totals: { readBytes: number; chunks: number }): void
+  onProgress?(totals: Readonly<ReaderTotals>): void
+}
+
+export interface ReaderTotals {
+  /** Fetched from the store. */
+  readBytes: number
+  /** Given out without being fetched, since they lay where they are restored. */
+  foundBytes: number
+  chunks: number
 }
 
 export interface BackupReader extends BackupSource {

@@ -164,7 +164,8 @@ function attempt<File, T>(one: ListedFile<File>, read: () => T): T {
   }
 }
 
-async function readPiece(fd: number, offset: number, buffer: Buffer): Promise<Buffer> {
+/** Shorter at the file's end. */
+export async function readPiece(fd: number, offset: number, buffer: Buffer): Promise<Buffer> {
   const { length } = buffer
   if (length <= SYNC_BYTES) return readNow(fd, offset, buffer)
   let got = 0

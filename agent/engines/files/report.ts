@@ -62,6 +62,11 @@ export const KINDS = {
     what: 'is what the restore replaced, and could not be removed',
     hint: 'Remove it by hand; nothing uses it any more.',
   },
+  leftover_left: {
+    severity: 'warning',
+    what: 'is what a restore left that was killed, and could not be removed',
+    hint: 'Remove it by hand; nothing uses it any more.',
+  },
 } as const satisfies Record<string, Kind>
 
 export type ReportKind = keyof typeof KINDS

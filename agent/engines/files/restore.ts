@@ -3,6 +3,7 @@ import { HoldfastError } from '../../../shared/errors.ts'
 import type { RestorePlan, Run } from '../engine.ts'
 import { TREE } from './backup.ts'
 import type { FilesConfig } from './config.ts'
+import { EarlierFolders } from './earlier.ts'
 import { fileError } from './errors.ts'
 import { LinkedParts } from './linked-parts.ts'
 import { TreeMaker } from './maker.ts'
@@ -31,10 +32,10 @@ export async function restore(plan: RestorePlan<FilesConfig>, source: BackupSour
 }
 
 async function restoreInto(target: Target, parts: Parts, source: BackupSource, run: Run, report: Report): Promise<void> {
-  const staging = await Staging.open(target)
+  const staging = await Staging.open(target, await sizeOf(source))
   try {
     run.progress({ phase: 'writing' })
-    await fill(staging.path, parts, source, run, report)
+    await fill(staging, parts, source, run, report)
     if (target.exists) refuseLess(target, report)
     await staging.sync()
     run.signal.throwIfAborted()
@@ -47,12 +48,19 @@ async function restoreInto(target: Target, parts: Parts, source: BackupSource, r
   }
 }
 
-async function fill(root: Buffer, parts: Parts, source: BackupSource, run: Run, report: Report): Promise<void> {
+async function sizeOf(source: BackupSource): Promise<number> {
+  let size = 0
+  for await (const { bytes } of source.artifacts()) size += bytes
+  return size
+}
+
+async function fill(staging: Staging, parts: Parts, source: BackupSource, run: Run, report: Report): Promise<void> {
   const accept = (entry: TreeEntry) => entry.path.length === 0 || parts.judge(entry.path) !== 'skip'
   const linked = parts.all ? null : await LinkedParts.find(source, TREE, accept)
-  const maker = new TreeMaker(root, run, report)
+  const maker = new TreeMaker(staging.path, run, report)
+  const earlier = new EarlierFolders(staging.earlier)
   try {
-    for await (const entry of source.openTree(TREE, (one) => accept(one) || (linked?.needs(one) ?? false))) {
+    for await (const entry of source.openTree(TREE, (one) => accept(one) || (linked?.needs(one) ?? false), earlier)) {
       run.signal.throwIfAborted()
       if (linked?.needs(entry)) await maker.addUnnamed(linked.renamed(entry))
       else await maker.add(linked?.renamed(entry) ?? entry)
@@ -62,6 +70,7 @@ async function fill(root: Buffer, parts: Parts, source: BackupSource, run: Run, 
     maker.finish()
   } finally {
     maker.close()
+    earlier.close()
   }
 }
 

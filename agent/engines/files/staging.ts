@@ -1,13 +1,22 @@
 import { createHash } from 'node:crypto'
-import { closeSync, constants, lstatSync, mkdirSync, openSync, readdirSync, renameSync } from 'node:fs'
+import { closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync, readdirSync, renameSync, statfsSync } from 'node:fs'
 import path from 'node:path'
 import { HoldfastError } from '../../../shared/errors.ts'
 import { randomBase32 } from '../../../shared/ids.ts'
 import { NEW_PREFIX, OLD_PREFIX } from './config.ts'
 import { exchange, hasCode, removeAttribute, renameToNew, syncFileSystem, tryLock } from './posix.ts'
 import { removeTree } from './remove.ts'
-import type { Report } from './report.ts'
+import type { Report, ReportKind } from './report.ts'
 import { refuseExisting, type Target } from './target.ts'
+
+/** What a restore has left that was killed. Locked, so that no other takes it. */
+interface Leftover {
+  readonly path: Buffer
+  readonly fd: number
+}
+
+/** Of leftovers, the newest: each costs room until the tree is there. */
+const KEPT = 2
 
 /**
  * A folder beside the target, in which the new tree is made and from which it is swapped in. Locked as long as its
@@ -20,9 +29,11 @@ export class Staging {
   readonly path: Buffer
   readonly #target: Target
   readonly #fd: number
+  readonly #leftovers: readonly Leftover[]
 
-  private constructor(target: Target, name: string) {
+  private constructor(target: Target, name: string, leftovers: readonly Leftover[]) {
     this.#target = target
+    this.#leftovers = leftovers
     this.path = Buffer.from(path.join(target.parent, name))
     mkdirSync(this.path, 0o700)
     this.#fd = openSync(this.path, constants.O_RDONLY | constants.O_DIRECTORY)
@@ -31,9 +42,18 @@ export class Staging {
     for (const list of ['system.posix_acl_default', 'system.posix_acl_access']) removeAttribute(this.path, Buffer.from(list))
   }
 
-  static async open(target: Target): Promise<Staging> {
-    await clean(target)
-    return new Staging(target, `${NEW_PREFIX}${tag(target)}-${randomBase32(10)}`)
+  /** What killed restores have left there is kept where there is room for `bytes` besides. */
+  static async open(target: Target, bytes: number): Promise<Staging> {
+    const leftovers = await takeOver(target)
+    const { bavail, bsize } = statfsSync(target.parent)
+    if (bavail * bsize < bytes) await removeAll(leftovers.splice(0))
+    return new Staging(target, `${NEW_PREFIX}${tag(target)}-${randomBase32(10)}`, leftovers)
+  }
+
+  /** Where content of the new tree may lie already: what was left in the middle first. */
+  get earlier(): Buffer[] {
+    const left = this.#leftovers.map(({ path }) => path)
+    return this.#target.exists ? [...left, Buffer.from(this.#target.path)] : left
   }
 
   /** Everything in it is on the disk. */
@@ -71,21 +91,33 @@ export class Staging {
     renameSync(old, this.path)
   }
 
-  /** Removes what is under the staging name: the unfinished tree, or what was replaced. */
+  /** Removes what is under the staging name, the unfinished tree or what was replaced, and what was found there. */
   async dispose(report: Report): Promise<void> {
-    try {
-      await removeTree(this.path)
-    } catch (error) {
-      if (!(error instanceof Error && 'syscall' in error)) throw error
-      report.say('old_tree_left', this.path, error)
-    } finally {
-      closeSync(this.#fd)
+    await removeOr(this.path, report, 'old_tree_left')
+    closeSync(this.#fd)
+    for (const { path: leftover, fd } of this.#leftovers) {
+      await removeOr(leftover, report, 'leftover_left')
+      closeSync(fd)
     }
+  }
+}
+
+async function removeOr(folder: Buffer, report: Report, kind: ReportKind): Promise<void> {
+  try {
+    await removeTree(folder)
+  } catch (error) {
+    if (!(error instanceof Error && 'syscall' in error)) throw error
+    report.say(kind, folder, error)
   }
 }
 
 /** Ends what a killed restore into the same target began: puts back what it had moved away, removes what it had made. */
 export async function clean(target: Target): Promise<void> {
+  await removeAll(await takeOver(target))
+}
+
+/** The same, but the newest of what they had made is given to the one that comes now, which removes it. */
+async function takeOver(target: Target): Promise<Leftover[]> {
   const names = readdirSync(target.parent, { encoding: 'buffer' }).map(String)
   const old = names.filter((name) => name.startsWith(`${OLD_PREFIX}${tag(target)}-`))
   if (old[0] && !target.exists) {
@@ -96,27 +128,43 @@ export async function clean(target: Target): Promise<void> {
     })
   }
   const unfinished = names.filter((name) => name.startsWith(`${NEW_PREFIX}${tag(target)}-`))
-  for (const name of [...old, ...unfinished]) {
-    const leftover = Buffer.from(path.join(target.parent, name))
-    if (isAbandoned(leftover)) await removeTree(leftover)
+  const lock = (name: string) => lockAbandoned(Buffer.from(path.join(target.parent, name))) ?? []
+  await removeAll(old.flatMap(lock))
+  const left = unfinished.flatMap(lock)
+  left.sort((a, b) => fstatSync(b.fd).mtimeMs - fstatSync(a.fd).mtimeMs)
+  await removeAll(left.splice(KEPT))
+  return left
+}
+
+async function removeAll(leftovers: readonly Leftover[]): Promise<void> {
+  for (const { path: leftover, fd } of leftovers) {
+    try {
+      await removeTree(leftover)
+    } finally {
+      closeSync(fd)
+    }
   }
 }
 
 /** Whether no living process has it locked. */
 export function isAbandoned(folder: Buffer): boolean {
+  const locked = lockAbandoned(folder)
+  if (locked) closeSync(locked.fd)
+  return locked !== null
+}
+
+function lockAbandoned(folder: Buffer): Leftover | null {
   let fd: number
   try {
-    fd = openSync(folder, constants.O_RDONLY | constants.O_NOFOLLOW)
+    fd = openSync(folder, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK)
   } catch (error) {
     // gone, or not ours to touch
-    if (hasCode(error, 'ENOENT', 'EACCES', 'ELOOP', 'ENXIO')) return false
+    if (hasCode(error, 'ENOENT', 'EACCES', 'ELOOP', 'ENXIO')) return null
     throw error
   }
-  try {
-    return tryLock(fd)
-  } finally {
-    closeSync(fd)
-  }
+  if (tryLock(fd)) return { path: folder, fd }
+  closeSync(fd)
+  return null
 }
 
 /** Target names may be too long to repeat. */
