@@ -50,6 +50,10 @@ export type RestorePreview = z.infer<typeof restorePreviewSchema>
 export const restoreDetailSchema = z.object({
   plan_only: z.boolean(),
   preview: restorePreviewSchema,
+  /** From the store. */
+  read_bytes: z.number().default(0),
+  /** Of what was written: what lay in its place already, so that it was not fetched. */
+  skipped_bytes: z.number().default(0),
   written_bytes: z.number(),
   target: z.string(),
   checked: z.boolean(),

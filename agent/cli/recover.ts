@@ -154,7 +154,11 @@ async function restoreOpened(opened: OpenedRecovery, target: RecoveryTarget, opt
         hint: 'Compare the parts named above with an older backup.',
       })
     }
-    deps.print(`${facts.host}/${facts.source} ${facts.id}: restored${options.to ? ` to ${options.to}` : ''}, counts agree`)
+    const { foundBytes } = opened.reader.totals
+    const found = foundBytes > 0 ? `, ${sizeText(foundBytes)} of it found in place` : ''
+    deps.print(
+      `${facts.host}/${facts.source} ${facts.id}: restored${options.to ? ` to ${options.to}` : ''}${found}, counts agree`,
+    )
   })
 }
 

@@ -44,11 +44,13 @@ export async function runRestore(job: JobContext, work: RestoreWork): Promise<Re
     const preview = await engine.preview(plan, reader, job.run)
     const target = `${job.start.agent.name}/${plan.targetName ?? via.name}`
     const answer = { preview: boundedPreview({ ...preview, findings: [...findings, ...preview.findings] }), target }
-    if (work.planOnly) return { ...answer, plan_only: true, written_bytes: 0, checked: false }
+    const nothing = { read_bytes: 0, skipped_bytes: 0, written_bytes: 0 }
+    if (work.planOnly) return { ...answer, ...nothing, plan_only: true, checked: false }
     const written = await restoreAlone(job, engine, plan, reader)
     const checked = work.verifyIntegrity && work.parts.length === 0
     if (checked) await requireSame(job, engine, plan, reader.fingerprint)
-    return { ...answer, plan_only: false, written_bytes: written, checked }
+    const { readBytes, skippedBytes } = job.totals()
+    return { ...answer, plan_only: false, read_bytes: readBytes, skipped_bytes: skippedBytes, written_bytes: written, checked }
   } finally {
     await reader.close()
   }

@@ -166,6 +166,10 @@ describe('backups', () => {
     await served.close()
     await served.start(ending('succeeded', { kind: 'restore', detail: { ...detail, checked: false } }))
     expect((await run(served.url, ['restore', BACKUP])).out).toContain('not counted and compared')
+    await served.close()
+    const found = { ...detail, read_bytes: 1_000_000, skipped_bytes: 5_000_000 }
+    await served.start(ending('succeeded', { kind: 'restore', detail: found }))
+    expect((await run(served.url, ['restore', BACKUP])).out).toContain('found     5.0 MB in place, fetched 1.0 MB')
   })
 
   test('of several some succeeded: done in part', async () => {

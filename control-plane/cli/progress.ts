@@ -84,13 +84,15 @@ function amounts(job: JobView): string {
   const { progress } = job
   const parts = [
     ...(progress.written_bytes > 0 ? [`${sizeText(progress.written_bytes)} written`] : [`${sizeText(progress.read_bytes)} read`]),
-    ...stored(progress),
+    ...(job.kind === 'restore' ? found(progress) : stored(progress)),
     ...(progress.objects_total ? [`${progress.objects_done} of ${progress.objects_total}`] : []),
     ...(progress.bytes_per_second ? [`${sizeText(progress.bytes_per_second)}/s`] : []),
     ...(progress.seconds_left === null ? [] : [`${durationText(progress.seconds_left)} left`]),
   ]
   return parts.join('  ')
 }
+
+const found = ({ skipped_bytes: bytes }: ProgressView): string[] => (bytes > 0 ? [`${sizeText(bytes)} found in place`] : [])
 
 function stored(progress: ProgressView): string[] {
   if (progress.stored_bytes === 0 && progress.skipped_bytes === 0) return []

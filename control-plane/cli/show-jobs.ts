@@ -116,6 +116,8 @@ function restoreLines(job: JobView, detail: RestoreDetail): string[] {
     return [`into      ${detail.target}`, ...lines, `only a plan: nothing was changed${verdict}`]
   }
   if (job.status !== 'succeeded') return lines
+  const { skipped_bytes: skipped, read_bytes: read } = detail
+  if (skipped > 0) lines.push(`found     ${sizeText(skipped)} in place, fetched ${sizeText(read)}`)
   return [...lines, detail.checked ? 'counted and compared: it is what was backed up' : 'not counted and compared']
 }
 

@@ -30,16 +30,16 @@ export async function openReader(options: ReaderOptions, decoder?: BlockDecoder)
 class RepositoryReader implements BackupReader {
   readonly manifest: Manifest
   readonly fingerprint: Fingerprint
+  readonly totals: ReaderTotals
   readonly #options: ReaderOptions
   readonly #parts: OpenedParts
-  readonly #totals: ReaderTotals
 
   constructor(options: ReaderOptions, parts: OpenedParts, totals: ReaderTotals) {
     this.manifest = options.manifest
     this.fingerprint = parts.contents.head.fingerprint
     this.#options = options
     this.#parts = parts
-    this.#totals = totals
+    this.totals = totals
   }
 
   async *artifacts(): AsyncGenerator<ArtifactInfo> {
@@ -57,7 +57,7 @@ class RepositoryReader implements BackupReader {
         if ('hole' in piece) throw contents.fail(`stream ${JSON.stringify(name)} has a hole`)
         digest.update(piece.names)
         bytes += piece.bytes.length
-        this.#totals.chunks += piece.chunks
+        this.totals.chunks += piece.chunks
         // who reads a stream may keep its pieces: a pipe to a process does
         piece.keep()
         yield piece.bytes
@@ -106,8 +106,8 @@ class RepositoryReader implements BackupReader {
   }
 
   #found(bytes: number): void {
-    this.#totals.foundBytes += bytes
-    this.#options.onProgress?.(this.#totals)
+    this.totals.foundBytes += bytes
+    this.#options.onProgress?.(this.totals)
   }
 
   async *#extents(body: BodyReader, entry: TreeEntry, after: Cursor, ahead: ReadAhead): AsyncGenerator<Extent> {
@@ -115,7 +115,7 @@ class RepositoryReader implements BackupReader {
     for await (const piece of this.#content(body, entry, after, ahead)) {
       if ('hole' in piece) offset += piece.hole
       else {
-        this.#totals.chunks += piece.chunks
+        this.totals.chunks += piece.chunks
         if (piece.found) this.#found(piece.bytes.length)
         if (offset + piece.bytes.length > entry.size) break
         yield { offset, bytes: piece.bytes }

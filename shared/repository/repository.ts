@@ -133,6 +133,7 @@ export interface ReaderTotals {
 
 export interface BackupReader extends BackupSource {
   readonly manifest: Manifest
+  readonly totals: Readonly<ReaderTotals>
   /** Every byte of every object the backup needs, its own and leaned-on ones, read back, opened and compared. */
   verify(options: { onError: (error: ObjectError) => void }): Promise<{ bytes: number; objects: number }>
   /** Opens `count` random blocks of each kind, own and leaned-on. */

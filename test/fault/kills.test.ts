@@ -1,8 +1,10 @@
-import { mkdir, readdir } from 'node:fs/promises'
+import { mkdir, readdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { BackupView } from '../../control-plane/api/schemas/backups.ts'
 import type { JobView } from '../../control-plane/api/schemas/jobs.ts'
+import type { RestoreDetail } from '../../shared/results.ts'
+import type { SeenRequest } from '../harness/fault-proxy.ts'
 import type { TestAgent } from '../harness/holdfast.ts'
 import { isRunning, type StartedProcess } from '../harness/processes.ts'
 import { seeded } from '../harness/seeded.ts'
@@ -11,6 +13,10 @@ import { waitFor } from '../harness/wait.ts'
 import { describesBackup, FaultBench, readsPack, treeHash, writeTree } from './bench.ts'
 
 /** Whatever dies in the middle: the job ends good and byte for byte the same, and what failed on the way is to be seen. */
+
+/** Of a tree whose blocks, of a mebibyte, are many. */
+const LARGE_BYTES = 12_000_000
+const BLOCK_BYTES = 2 ** 20
 
 let bench: FaultBench | null
 let line: TcpProxy
@@ -126,6 +132,43 @@ describe('kill -9 of the process of a job', () => {
     await expectNothingLeft(on)
   })
 })
+
+describe('kill -9 of the process of a restore over what exists', () => {
+  it('leaves what was there whole; the next attempt fetches what neither that nor the killed one has', async ({ skip }) => {
+    const on = use(skip)
+    await writeTree(tree, seeded(performance.now()), LARGE_BYTES)
+    const backup = await on.holdfast.operator.backUp('db1/tree', 'full')
+    restores += 1
+    const [target, copy] = [`db1/copy-${restores}`, path.join(data, `copy-${restores}`)]
+    await on.holdfast.operator.restore(backup.id, { target })
+    await writeFile(path.join(copy, 'sub', 'file-7'), 'changed')
+    const before = await treeHash(copy)
+
+    const { caught, release } = on.catchOne((request) => rangeOf(request) > BLOCK_BYTES / 4)
+    const from = on.proxy.seen.length
+    const job = await on.holdfast.operator.startRestore(backup.id, { target, overwrite_existing: true })
+    await caught
+    await waitFor('something to be made', async () => (await readdir(data)).some((name) => name.startsWith('.holdfast-new-')))
+    await killJob()
+    expect(await treeHash(copy)).toBe(before)
+    release()
+    const over = await on.done(job)
+    expect(over).toMatchObject({ attempt: 2, detail: { checked: true } })
+    expect(await treeHash(copy)).toBe(await treeHash(tree))
+    // in both attempts: ends of packs, and the blocks in which the changed file lies
+    const fetched = on.proxy.seen.slice(from).reduce((sum, request) => sum + rangeOf(request), 0)
+    expect(fetched).toBeLessThan(LARGE_BYTES / 2)
+    const { skipped_bytes: skipped, written_bytes: written } = over.detail as RestoreDetail
+    expect(skipped).toBeGreaterThan(written / 2)
+    await expectNothingLeft(on)
+  })
+})
+
+/** Bytes that are asked for of a pack. */
+function rangeOf(request: SeenRequest): number {
+  const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '') ?? []
+  return readsPack(request) && last !== undefined ? Number(last) - Number(first) + 1 : 0
+}
 
 describe('kill -9 of the agent', () => {
   it('in a backup: it goes on when the agent is back, and nothing is uploaded twice', async ({ skip }) => {

@@ -3,7 +3,7 @@ import { appendFile, mkdir, rename, rm, utimes, writeFile } from 'node:fs/promis
 import path from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { makeOddTree } from '../../agent/engines/files/odd-tree.fixture.ts'
-import type { BackupDetail } from '../../shared/results.ts'
+import type { BackupDetail, RestoreDetail } from '../../shared/results.ts'
 import { runCommand } from '../harness/commands.ts'
 import { debianProgram } from '../harness/debian.ts'
 import { type StoreKind, standingOnTwoStores } from '../harness/two-stores.ts'
@@ -78,8 +78,11 @@ describe.skipIf(rsync === null).each<StoreKind>(['local', 's3'])('a tree of 20,0
       await operator.restore(next.id, { target: second.name })
       expect(await differences(second.path)).toBe('')
       // a restore over the older copy makes that the same, what the backup does not have being gone
-      await operator.restore(next.id, { target: first.name, overwrite_existing: true })
+      const over = await operator.restore(next.id, { target: first.name, overwrite_existing: true })
       expect(await differences(first.path)).toBe('')
+      const { read_bytes: fetched, skipped_bytes: found, written_bytes: written } = over.detail as RestoreDetail
+      expect(found).toBeGreaterThan(written * 0.9)
+      expect(fetched).toBeLessThan((full.stored_bytes ?? 0) / 2)
     },
   )
 })

@@ -3,7 +3,6 @@ import * as fs from 'node:fs'
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { HoldfastError } from '../../../shared/errors.ts'
 import type { Manifest } from '../../../shared/manifest/manifest.ts'
-import { openReader } from '../../../shared/repository/reader.ts'
 import { seededBytes } from '../../../shared/repository/testing/content.ts'
 import { TestFleet } from '../../../shared/repository/testing/fleet.ts'
 import { MemoryObjects } from '../../../shared/repository/testing/memory-objects.ts'
@@ -53,18 +52,14 @@ interface Restored {
 }
 
 async function restore(more: { parts?: string[]; overwrite?: boolean; targetName?: string | null } = {}): Promise<Restored> {
-  let found = 0
-  const onProgress = ({ foundBytes }: { foundBytes: number }) => {
-    found = foundBytes
-  }
-  const reader = await openReader({ ...(await fleet.readerOptions(manifest)), onProgress })
+  const reader = await fleet.reader(manifest)
   fleet.objects.gets = []
   try {
     await shop.restore(reader, more.targetName ?? null, { overwrite: true, ...more })
   } finally {
     await reader.close()
   }
-  return { fetched: fleet.objects.gets.reduce((sum, { length }) => sum + length, 0), found }
+  return { fetched: fleet.objects.gets.reduce((sum, { length }) => sum + length, 0), found: reader.totals.foundBytes }
 }
 
 const whole = LARGE + 40 * 30_000

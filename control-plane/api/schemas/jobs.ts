@@ -8,7 +8,7 @@ export const progressView = z
     phase: z.string(),
     read_bytes: bytes,
     stored_bytes: bytes,
-    skipped_bytes: bytes.describe('found to be stored already'),
+    skipped_bytes: bytes.describe('found to be stored already; of a restore: found where it is restored, and not fetched'),
     written_bytes: bytes,
     total_bytes: bytes.nullable(),
     objects_done: bytes,
