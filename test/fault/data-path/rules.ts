@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import type { JobResult } from '../../../shared/generated/holdfast/agent/v1/jobs.ts'
 import { objectKey } from '../../../shared/manifest/layout.ts'
@@ -47,6 +47,16 @@ export function requireSame(found: Inventory, { files: wanted, unnamed }: Held, 
   const list = (names: string[]) => names.slice(0, 5).join(', ') || 'none'
   const example = other[0] === undefined ? '' : `, as ${found.get(other[0])} for ${wanted.get(other[0])}`
   throw new Error(`${where} missing: ${list(missing)}; not of it: ${list(more)}; other: ${list(other)}${example}`)
+}
+
+export function isSame(found: Inventory, { files, unnamed }: Held): boolean {
+  return found.size === files.size - unnamed && [...files].every(([name, of]) => found.get(name) === of)
+}
+
+/** Of a restore that nothing kept from its last step. */
+export function requireNothingBeside(place: string): void {
+  const left = readdirSync(path.dirname(place)).filter((name) => name.startsWith('.holdfast-'))
+  require(left.length === 0, `a restore that succeeded left ${left[0]} beside ${place}`)
 }
 
 /** What a backup holds of a source: files that could not be read are left out, and findings say so. */

@@ -51,6 +51,8 @@ export interface Step {
   /** Of the source, before this step and, where it is backed up again, between its attempts. */
   readonly change: boolean
   readonly changeBetween: boolean
+  /** Of a restore: into a place where a tree lies that is much like it. */
+  readonly over?: boolean
   /** One for each attempt; those after them meet none. */
   readonly faults: readonly Fault[]
 }
@@ -90,7 +92,21 @@ export function scheduleOf(seed: number): Schedule {
     steps.push(backup(pick(['incremental', 'incremental', 'differential', 'full']), random() < 0.8))
   if (packs < 3 || random() < 0.5)
     steps.push({ kind: 'restore', type: 'full', change: false, changeBetween: false, faults: faultsOf('restore', 2) })
+  if (source !== 'database' && steps.at(-1)?.kind === 'restore') steps.push(restoreOver(steps.pop() as Step, seed))
   return { seed, source, packs, steps }
+}
+
+/** By numbers of its own, so that seeds draw what they always did. Of what lies there is read what is read nowhere else. */
+function restoreOver(step: Step, seed: number): Step {
+  const random = seeded(seed ^ 0x0e4a)
+  const pick: Pick = (of) => of[Math.floor(random() * of.length)] as never
+  if (random() < 0.4) return step
+  if (random() < 0.6) return { ...step, over: true }
+  const read: DiskFault = {
+    ...{ kind: 'disk', where: 'place', call: 'read', how: pick(['EIO', 'short', 'kill']) },
+    ...{ at: pick(upTo(40)), times: pick([1, 2, 1_000_000]) },
+  }
+  return { ...step, over: true, faults: [read, ...step.faults.slice(1)] }
 }
 
 interface Draw {

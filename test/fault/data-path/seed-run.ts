@@ -10,9 +10,19 @@ import type { StoredPack } from '../../../shared/repository/repository.ts'
 import { seeded } from '../../harness/seeded.ts'
 import { attempt, type Ended, foldersOf } from './attempt.ts'
 import { readerOf } from './reader.ts'
-import { type Held, type Inventory, require, requireObjects, requireReason, requireSame, without } from './rules.ts'
+import {
+  type Held,
+  type Inventory,
+  isSame,
+  require,
+  requireNothingBeside,
+  requireObjects,
+  requireReason,
+  requireSame,
+  without,
+} from './rules.ts'
 import type { Fault, Schedule, Step } from './schedule.ts'
-import { makeSource, type Source } from './source.ts'
+import { layAlike, makeSource, type Source } from './source.ts'
 import type { DataPathWorld } from './world.ts'
 
 /** What came of an attempt. `code`: why it failed. */
@@ -175,7 +185,9 @@ class SeedRun implements SeedResult {
     const targetName = `copy-${number}`
     const place = path.join(path.dirname(this.#source.path), targetName)
     const leanedOn = controlPlane.of(good.id).manifest.facts.leans_on.map(({ id }) => controlPlane.wireRef(id))
-    const value = { backup: controlPlane.wireRef(good.id), leanedOn, viaSource: this.#name, targetName, verifyIntegrity: true }
+    const of = { backup: controlPlane.wireRef(good.id), leanedOn }
+    const value = { ...of, viaSource: this.#name, targetName, verifyIntegrity: true, overwriteExisting: step.over === true }
+    const lay = step.over ? await layAlike(this.#source, place, seeded(this.#schedule.seed)) : null
     let job = { jobId: newJobId(), attempt: 1 }
     for (let number = 0; ; number++) {
       const fault = step.faults[number] ?? null
@@ -187,12 +199,14 @@ class SeedRun implements SeedResult {
         this.#folders,
       )
       this.#requireUntouched(before)
-      const there = this.#source.inventory(place)
+      const found = this.#source.inventory(place)
+      const there = lay && found && isSame(found, { files: lay, unnamed: 0 }) ? null : found
       const succeeded = ended.result?.outcome === JobOutcome.SUCCEEDED
       this.#note('restore', fault, ended, succeeded)
       if (ended.result) await this.#confirm(ended.result, succeeded || !retryable(ended.result))
       if (there) requireSame(there, good.holds, `under the name of a restore that ${succeeded ? 'succeeded' : 'failed'}`)
       else require(!succeeded, 'a restore says that it succeeded, and nothing is there')
+      if (succeeded && fault === null) requireNothingBeside(place)
       // one that was ended after its last step has nothing to do again
       if (there) return
       requireReason(ended.result, 'the restore')

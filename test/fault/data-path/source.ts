@@ -1,6 +1,6 @@
 import { createCipheriv, createHash } from 'node:crypto'
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
-import { mkdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { appendFile, cp, mkdir, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import type { Inventory } from './rules.ts'
@@ -48,6 +48,25 @@ async function makeTree({ source, packs }: Schedule, folder: string, random: () 
     },
     inventory: inventoryOf,
   }
+}
+
+/** A tree that is much like the source: most files as they are there, others changed, cut, grown, replaced by a link, gone or of nobody's. */
+export async function layAlike(source: Source, place: string, random: () => number): Promise<Inventory> {
+  await cp(source.path, place, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true })
+  await writeFile(path.join(place, 'of nobody'), 'x')
+  for (const name of readdirSync(place, { recursive: true }) as string[]) {
+    const file = path.join(place, name)
+    if (!lstatSync(file).isFile() || random() < 0.6) continue
+    const { size } = lstatSync(file)
+    const at = Math.floor(random() * size)
+    const what = Math.floor(random() * 5)
+    if (what === 0) await writeFile(file, 'changed', { flag: 'r+' })
+    else if (what === 1) await truncate(file, at)
+    else if (what === 2) await appendFile(file, content(random, 10_000))
+    else await rm(file)
+    if (what === 3) await symlink(source.path, file)
+  }
+  return source.inventory(place) ?? new Map()
 }
 
 /** Half of it compresses. */
