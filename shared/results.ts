@@ -21,6 +21,8 @@ export const fingerprintSchema = z.object({
 })
 export type Fingerprint = z.infer<typeof fingerprintSchema>
 
+export const totalCount = ({ counts }: Fingerprint): number => Object.values(counts).reduce((sum, count) => sum + count, 0)
+
 export const backupDetailSchema = z.object({
   dry_run: z.boolean(),
   /** What was really made: an incremental may have become a full. */
@@ -34,6 +36,8 @@ export const backupDetailSchema = z.object({
   chunks: z.number(),
   chunks_skipped: z.number(),
   objects: z.number(),
+  /** Sum of the fingerprint's counts; like `read_bytes` exact here, and rounded in the manifest, which lies in the clear. */
+  total_count: z.number().int().nonnegative().optional(),
 })
 export type BackupDetail = z.infer<typeof backupDetailSchema>
 

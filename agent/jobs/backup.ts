@@ -6,7 +6,7 @@ import { openKnown } from '../../shared/repository/known.ts'
 import { rebuildKnown } from '../../shared/repository/known-rebuild.ts'
 import type { BackupWriter, KnownChunks, ObjectSink, StoredPack, WriterTotals } from '../../shared/repository/repository.ts'
 import { openWriter } from '../../shared/repository/writer.ts'
-import type { BackupDetail } from '../../shared/results.ts'
+import { type BackupDetail, totalCount } from '../../shared/results.ts'
 import { Secret } from '../../shared/secret.ts'
 import type { BackupKind, BackupPlan } from '../engines/engine.ts'
 import { engineFor } from '../engines/registry.ts'
@@ -79,7 +79,7 @@ async function write(job: JobContext, work: BackupWork, options: WriteOptions): 
   const fingerprint = await options.run()
   job.report({ phase: 'upload' })
   const facts = await options.writer.finish(fingerprint)
-  const answer = detail(work, options, facts.objects.length)
+  const answer = { ...detail(work, options, facts.objects.length), total_count: totalCount(fingerprint) }
   if (!work.dryRun) {
     job.report({ phase: 'commit' })
     job.run.fenced()

@@ -6,6 +6,7 @@ import { type BackupPlaceRef, manifestKey, objectKey } from '../../shared/manife
 import { type Facts, MAX_MANIFEST_BYTES, type SignedFacts, signedFactsSchema } from '../../shared/manifest/manifest.ts'
 import { commitManifest } from '../../shared/manifest/sign.ts'
 import { verifySignedFacts } from '../../shared/manifest/verify.ts'
+import { isBlurOf } from '../../shared/repository/format.ts'
 import { type BackupDetail, backupDetailSchema } from '../../shared/results.ts'
 import type { StorageTarget } from '../../shared/storage/target.ts'
 import { agentUri } from '../../shared/x509/authority.ts'
@@ -60,9 +61,9 @@ export async function commitBackup(
       type: facts.type,
       leansOn: facts.leans_on.map((lean) => lean.id),
       recipients: facts.recipients,
-      readBytes: facts.read_bytes,
+      readBytes: exactOf(facts.read_bytes, detail?.read_bytes),
       storedBytes: facts.stored_bytes,
-      totalCount: facts.total_count,
+      totalCount: exactOf(facts.total_count, detail?.total_count),
     },
     cp.clock.now(),
     ({ committedAt, sequence, predecessor }) => {
@@ -121,6 +122,10 @@ function parseDetail(text: string): BackupDetail | null {
     })
   }
 }
+
+/** The figure of which the signed facts, which lie in the clear, hold no more than its rounding. */
+const exactOf = (rounded: number, exact: number | undefined): number =>
+  exact !== undefined && isBlurOf(exact, rounded) ? exact : rounded
 
 async function checkOrigin(cp: ControlPlane, { job, backup }: RunningJob, signed: SignedFacts): Promise<void> {
   verifySignedFacts(signed)

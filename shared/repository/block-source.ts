@@ -10,7 +10,7 @@ import { type AttemptKeys, PACK_TRAILER, PackOpener } from './pack.ts'
 import { free, type OpenedContent, type SealedContent } from './packing.mjs'
 import type { ObjectSource } from './repository.ts'
 import type { Run } from './runs.ts'
-import { SealedRanges } from './sealed-ranges.ts'
+import { onGrid, SealedRanges } from './sealed-ranges.ts'
 
 /** A backup of which blocks are read: this one, or one it leans on. */
 export interface Origin {
@@ -156,8 +156,15 @@ export class BlockSource {
     const inTail = directoryLength + PACK_TRAILER <= tailLength
     const sealed = inTail
       ? tail.subarray(-PACK_TRAILER - directoryLength, -PACK_TRAILER)
-      : await this.fetch(key, from0, directoryLength)
+      : await this.#fetchPart(key, size, from0, directoryLength)
     return { key, size, opener, directory: opener.directory(sealed, blocks, size) }
+  }
+
+  /** Its exact length would say how many chunks there are. */
+  async #fetchPart(key: string, size: number, from: number, length: number): Promise<Buffer> {
+    const { offset, length: more } = onGrid(size, from, from + length)
+    const bytes = await this.fetch(key, offset, more)
+    return bytes.subarray(from - offset, from - offset + length)
   }
 
   async #packWith(origin: number, pack: number, block: number): Promise<OpenPack> {

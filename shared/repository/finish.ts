@@ -2,17 +2,17 @@ import type { ArtifactDigest, ArtifactMeta, Chunking, TreeDigest, TreeMeta } fro
 import { HoldfastError } from '../errors.ts'
 import { contentsName, indexName } from '../manifest/layout.ts'
 import type { Facts, ObjectFact } from '../manifest/manifest.ts'
-import type { Fingerprint } from '../results.ts'
+import { type Fingerprint, totalCount } from '../results.ts'
 import type { ArtifactContext, WrittenArtifact } from './artifact-writer.ts'
 import { PageFiller } from './body-writer.ts'
 import { ByteWriter } from './bytes.ts'
 import type { ChunkUnit } from './chunk-unit.ts'
 import { type ArtifactRow, type Contents, sealContents } from './contents.ts'
-import { attemptOfPack, checkValue, indexKeyOf, LIMITS, PAGE } from './format.ts'
+import { attemptOfPack, blurred, checkValue, indexKeyOf, LIMITS, PAGE } from './format.ts'
 import { type IndexHead, sealIndex } from './index-object.ts'
 import { knownFile } from './known-file.ts'
 import type { Packer } from './packer.ts'
-import type { WriterOptions, WriterTotals } from './repository.ts'
+import type { Draw, WriterOptions, WriterTotals } from './repository.ts'
 import { type RunState, START, writeRun } from './runs.ts'
 
 export interface PendingArtifact extends WrittenArtifact<ArtifactDigest | TreeDigest> {
@@ -34,6 +34,7 @@ export interface Finish {
   readonly artifacts: readonly PendingArtifact[]
   readonly fingerprint: Fingerprint
   readonly totals: WriterTotals
+  readonly draw: Draw
   storeKeys(): Promise<Stored>
   put(name: string, bytes: Buffer): Promise<Stored>
 }
@@ -197,7 +198,7 @@ function writeDraft({ options, chunkUnit, context }: Finish, used: Uint32Array):
   )
 }
 
-function facts({ options, context, fingerprint, totals }: Finish, objects: readonly Stored[], keysName: string): Facts {
+function facts({ options, context, fingerprint, totals, draw }: Finish, objects: readonly Stored[], keysName: string): Facts {
   const { backup } = options
   const rows: ObjectFact[] = objects.map(({ name, size, sha256 }) => ({ name, size, sha256: sha256.toString('hex') }))
   return {
@@ -217,8 +218,9 @@ function facts({ options, context, fingerprint, totals }: Finish, objects: reado
     })),
     recipients: [...new Set(options.recipients)],
     leans_on: context.references.leansOn,
-    read_bytes: totals.readBytes,
+    // the manifest lies in the clear: exact, they would tell which of many known files or databases this is
+    read_bytes: blurred(totals.readBytes, draw),
     stored_bytes: rows.reduce((sum, row) => sum + row.size, 0),
-    total_count: Object.values(fingerprint.counts).reduce((sum, count) => sum + count, 0),
+    total_count: blurred(totalCount(fingerprint), draw),
   }
 }

@@ -81,12 +81,27 @@ export function varint(value: number): Buffer {
  * keep only their leading bits, for 3.2 % at most from 64 KiB on.
  */
 export function padme(length: number): number {
-  if (length < 2) return length
-  const e = Math.floor(Math.log2(length))
-  const s = Math.floor(Math.log2(e)) + 1
-  const step = 2 ** Math.max(0, e - s)
+  const step = padmeStep(length)
   return Math.ceil(length / step) * step
 }
+
+/** Lengths about this one are rounded to multiples of it. */
+export function padmeStep(length: number): number {
+  if (length < 2) return 1
+  const e = Math.floor(Math.log2(length))
+  const s = Math.floor(Math.log2(e)) + 1
+  return 2 ** Math.max(0, e - s)
+}
+
+/**
+ * Rounded up to that length or to the one after it, by chance (`draw`: a whole number below another). Rounded always up, a length could be found exactly by
+ * who adds to it, byte by byte, until it is another one.
+ */
+export const blurred = (length: number, draw: (below: number) => number): number => padme(length + draw(padmeStep(length)))
+
+/** Whether `rounded` can be what `blurred` made of it. */
+export const isBlurOf = (length: number, rounded: number): boolean =>
+  rounded >= padme(length) && rounded <= padme(length + padmeStep(length) - 1)
 
 export const PACK_NAME = /^packs\/([1-9][0-9]{0,5})-[0-9a-hjkmnp-tv-z]{16}$/
 

@@ -6,6 +6,7 @@ import { decompress, type Packed } from './compressor.ts'
 import { Directory, type DirectoryRow, directoryBytes, writeDirectory } from './directory.ts'
 import {
   type BlockKind,
+  blurred,
   damaged,
   LIMITS,
   NUMBER,
@@ -20,6 +21,7 @@ import {
   TARGETS,
 } from './format.ts'
 import type { PackedBlock } from './packing.mjs'
+import type { Draw } from './repository.ts'
 import { type SealPlace, sealInto, unseal } from './sealer.ts'
 
 /** Packs (FORMAT.md section 5): building one in memory, and opening one. */
@@ -101,12 +103,14 @@ export class PackBuilder {
     return number
   }
 
-  finish(): FinishedPack {
+  /** `draw`: a number below another, to round by chance: see `Packer`. */
+  finish(draw: Draw | null = null): FinishedPack {
     const directory = writeDirectory(this.#rows)
     const sealedDirectory = directory.length + TAG_BYTES
     const length = this.#length + sealedDirectory + PACK_TRAILER
+    const wanted = draw ? blurred(length, draw) : padme(length)
     // sealed padding is at least a tag long, so a smaller gap is widened to the next length but one
-    const padded = padme(length) === length ? length : padme(length + TAG_BYTES)
+    const padded = wanted === length ? length : Math.max(wanted, padme(length + TAG_BYTES))
     const padding = padded - length
     if (padding > 0) this.#seal('padding', NUMBER.padding, Buffer.alloc(padding - TAG_BYTES))
     this.#seal('directory', NUMBER.directory, directory)

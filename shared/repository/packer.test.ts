@@ -46,6 +46,7 @@ function packer(more: Partial<PackerOptions> = {}) {
     },
     signal: stop.signal,
     beforeFirst: async () => undefined,
+    draw: () => 0,
     onStored: async (pack) => void stored.push(pack),
     ...more,
   })

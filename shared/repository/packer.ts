@@ -1,7 +1,7 @@
 import type { BackupPlaceRef } from '../manifest/layout.ts'
 import { KIB, sha256 } from './format.ts'
 import { type AttemptKeys, type FinishedPack, PACK_TRAILER, type PackBlock, PackBuilder, PackOpener } from './pack.ts'
-import type { ObjectSink, StoredPack } from './repository.ts'
+import type { Draw, ObjectSink, StoredPack } from './repository.ts'
 import { provePack } from './whole-pack.ts'
 
 /** A pack that this backup may use: of this attempt or of an earlier one. */
@@ -20,6 +20,7 @@ export interface PackerOptions {
   /** Awaited before the first pack is sent. */
   readonly beforeFirst: () => Promise<void>
   readonly onStored: (pack: StoredPack) => Promise<void>
+  readonly draw: Draw
 }
 
 /** Packs that are being checked or sent beside the open one: what bounds the memory. */
@@ -52,7 +53,7 @@ export class Packer {
 
   /** Closes the open pack and waits until every pack is confirmed. */
   async finish(): Promise<void> {
-    if (this.#open) await this.#close()
+    if (this.#open) await this.#close(this.#options.draw)
     while (this.#sending.size > 0) await Promise.race(this.#sending)
     this.#check()
   }
@@ -71,13 +72,17 @@ export class Packer {
     return this.#open
   }
 
-  async #close(): Promise<void> {
+  /**
+   * The length of a backup's last pack is what changed: rounded up or down by chance, since who has data of his own in the source could else move it
+   * over the next step, byte by byte, and so learn it exactly. The other packs are about full, whatever is in them.
+   */
+  async #close(draw: Draw | null = null): Promise<void> {
     const open = this.#open
     if (!open) return
     this.#open = null
     while (this.#sending.size >= IN_FLIGHT) await Promise.race(this.#sending)
     this.#check()
-    const task: Promise<void> = this.#send(open.builder.finish(), open.pack)
+    const task: Promise<void> = this.#send(open.builder.finish(draw), open.pack)
       .then(() => void this.#free.push(open.builder.buffer))
       .catch((error: unknown) => {
         this.#failure ??= { error }

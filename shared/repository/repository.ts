@@ -62,10 +62,15 @@ export interface WriterOptions {
   readonly ownChunks?: OwnChunks
   /** What packs blocks; threads unless given. Closed with the writer. */
   readonly codec?: BlockCodec
+  /** What a backup's lengths are drawn with: the system's random numbers unless given. */
+  readonly draw?: Draw
   onProgress(totals: WriterTotals): void
   /** Called after a pack was confirmed: what a resumed attempt needs to use it again. One call at a time. */
   onPackStored?(pack: StoredPack): Promise<void>
 }
+
+/** A whole number from 0 on, below the one given. */
+export type Draw = (below: number) => number
 
 export interface EarlierAttempt {
   readonly attempt: number

@@ -33,7 +33,7 @@ describe('a backup is written and read', () => {
   })
 
   test('a restore of one table of a hundred reads at most twice its share of what is stored', async () => {
-    const data = Array.from({ length: 100 }, (_, n) => seededBytes(1000 + n, 120_000))
+    const data = Array.from({ length: 100 }, (_, n) => seededBytes(1000 + n, 400_000))
     const before = fleet.objects.putBytes
     const manifest = await fleet.backup(0, async (sink) => {
       for (const [n, bytes] of data.entries()) await sink.stream({ name: `s${n}`, chunking: cdc }, pieces(bytes))

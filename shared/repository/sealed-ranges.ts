@@ -10,7 +10,20 @@ const MOST = 16 * MIB
 /** A pack as far as it is needed here. */
 interface Fetched {
   readonly key: string
+  readonly size: number
   readonly directory: Directory
+}
+
+/**
+ * Ranges begin and end at multiples of this, or with the pack: where blocks begin and end is where chunks do, and who runs the store sees what is asked
+ * for. From exact ends of data of his own he can solve for the source's gear table (lengths.test.ts).
+ */
+const GRID = 32 * KIB
+
+/** The range that is asked for in place of this one. */
+export function onGrid(size: number, from: number, to: number): { offset: number; length: number } {
+  const offset = from - (from % GRID)
+  return { offset, length: Math.min(size, Math.ceil(to / GRID) * GRID) - offset }
 }
 
 interface Range {
@@ -70,10 +83,10 @@ export class SealedRanges {
 
   #begin(pack: Fetched, block: number, last: number): Range {
     const { key, directory } = pack
-    const start = directory.offset(block)
+    const first = directory.offset(block)
     let end = block
-    while (end < last && directory.end(end + 1) - start <= RANGE && !this.#slots.has(slotOf(pack, end + 1))) end++
-    const length = directory.end(end) - start
+    while (end < last && directory.end(end + 1) - first <= RANGE && !this.#slots.has(slotOf(pack, end + 1))) end++
+    const { offset: start, length } = onGrid(pack.size, first, directory.end(end))
     const bytes = this.#fetch(key, start, length)
     const range: Range = { start, length, bytes, waiting: new Set(), readers: 0, dropped: false }
     // whoever waits for it is told; whoever comes later asks the store again

@@ -8,6 +8,7 @@ import { objectKey } from '../manifest/layout.ts'
 import type { Manifest } from '../manifest/manifest.ts'
 import { Secret } from '../secret.ts'
 import type { BlockCodec } from './codec-threads.ts'
+import { isBlurOf } from './format.ts'
 import { openDataKeys } from './keys.ts'
 import { OwnChunks } from './own-chunks.ts'
 import type { KnownChunks, StoredPack, WriterOptions, WriterTotals } from './repository.ts'
@@ -179,7 +180,7 @@ describe('a writer', () => {
       chunksSkipped: first.chunks,
       packs: 1,
     })
-    expect([stored_bytes, read_bytes]).toEqual([stored, 2 * bytes.length])
+    expect([stored_bytes, isBlurOf(2 * bytes.length, read_bytes)]).toEqual([stored, true])
     expect(told.at(-1)).toEqual(writer.totals)
     // when a pack has come, too
     expect(told.some(({ packs: come, storedBytes }) => come === 1 && storedBytes < stored)).toBe(true)

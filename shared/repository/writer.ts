@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto'
 import path from 'node:path'
 import type { ArtifactDigest, ArtifactMeta, StreamBytes, TreeDigest, TreeInput, TreeMeta } from '../artifacts.ts'
 import { HoldfastError } from '../errors.ts'
@@ -96,6 +97,7 @@ class RepositoryWriter implements BackupWriter {
       keys: { dataKey, indexKey: indexKeyOf(dataKey, backup, attempt) },
       objects: options.objects,
       signal: this.#signal,
+      draw: options.draw ?? randomInt,
       beforeFirst: async () => void (await this.#storeKeys()),
       onStored: async (pack) => {
         this.totals.storedBytes += pack.size
@@ -172,6 +174,7 @@ class RepositoryWriter implements BackupWriter {
       artifacts,
       fingerprint,
       totals: this.totals,
+      draw: this.#options.draw ?? randomInt,
       storeKeys: () => this.#storeKeys(),
       put: (name, bytes) => this.#put(name, bytes),
     })

@@ -79,3 +79,9 @@ export async function contentOf(entry: TreeOutput): Promise<Buffer> {
   if (entry.read) for await (const { offset, bytes } of entry.read()) bytes.copy(out, offset)
   return out
 }
+
+/** In place of random numbers, the same for the same seed. */
+export function drawsOf(seed: number): (below: number) => number {
+  let drawn = 0
+  return (below) => seededBytes(seed * 65_536 + drawn++, 4).readUInt32LE() % below
+}

@@ -5,7 +5,7 @@ import type { ObjectSink, ObjectSource } from '../repository.ts'
 /** A target in memory, with the rules of a real one: whole objects, never replaced. */
 export class MemoryObjects implements ObjectSource {
   readonly objects = new Map<string, Buffer>()
-  gets: Array<{ key: string; length: number }> = []
+  gets: Array<{ key: string; offset: number; length: number }> = []
   putBytes = 0
 
   sink(backup: BackupPlaceRef): ObjectSink {
@@ -29,7 +29,7 @@ export class MemoryObjects implements ObjectSource {
     const bytes = this.objects.get(key)
     if (!bytes) throw new HoldfastError('object_missing', `${key} is missing`)
     const part = Buffer.from(range ? bytes.subarray(range.offset, range.offset + range.length) : bytes)
-    this.gets.push({ key, length: part.length })
+    this.gets.push({ key, offset: range?.offset ?? 0, length: part.length })
     return part
   }
 
