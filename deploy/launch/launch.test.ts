@@ -1,6 +1,6 @@
-import { cp, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, readdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises'
 import path from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { tryCommand } from '../../test/harness/commands.ts'
 import { type ThrowAwayFolder, throwAwayFolder } from '../../test/harness/folders.ts'
 import { isRunning, startProcess } from '../../test/harness/processes.ts'
@@ -24,9 +24,13 @@ if (what === 'serve') {
 let project: ThrowAwayFolder
 const at = (...names: string[]) => path.join(project.path, ...names)
 const launcher = (name: string) => at('deploy', 'launch', name)
+/** As npm says what it runs. */
+const NPX = { npm_command: 'exec' }
 
 beforeEach(async () => {
   project = await throwAwayFolder()
+  // nothing of these programs is to stay in the folder of who runs the tests
+  vi.stubEnv('NODE_COMPILE_CACHE', at('cache'))
   await cp(import.meta.dirname, at('deploy', 'launch'), { recursive: true, filter: (file) => !file.endsWith('.test.ts') })
   for (const entry of ['control-plane/cli', 'deploy/quickstart', 'agent']) {
     await mkdir(at(entry), { recursive: true })
@@ -35,7 +39,16 @@ beforeEach(async () => {
   await writeFile(at('control-plane', 'main.ts'), 'console.log("server", process.argv.slice(2))')
   await writeFile(at('package.json'), '{"type":"module"}')
 })
-afterEach(() => project.remove())
+afterEach(async () => {
+  vi.unstubAllEnvs()
+  await project.remove()
+})
+
+/** What the launchers make of a user's home. */
+async function codeCache(home: string): Promise<string | null> {
+  const program = `import(${JSON.stringify(launcher('runtime.mjs'))}).then((runtime) => console.log(JSON.stringify(runtime.codeCache(process.argv[1]))))`
+  return JSON.parse((await tryCommand(process.execPath, ['-e', program, home])).stdout)
+}
 
 const log = () => readFile(at('log'), 'utf8').catch(() => '')
 const isUp = async () => Number(/up (\d+)/.exec(await log())?.[1] ?? 0)
@@ -63,6 +76,23 @@ describe('the launchers', () => {
     expect(stdout).toContain(' --max-semi-space-size=2')
   })
 
+  it('have Node keep what it compiles of the product in a folder of its user, unless they are told where', async () => {
+    const shown = async (name: string, env: Record<string, string>) =>
+      (await tryCommand(process.execPath, [launcher(name), 'env', 'NODE_COMPILE_CACHE'], { env, exactEnvironment: true })).stdout
+    expect(await shown('holdfast-agent.mjs', { NODE_COMPILE_CACHE: at('told') })).toBe(`${at('told')}\n`)
+    const folder = await codeCache(at('home'))
+    expect(folder).toBe(at('home', '.cache', 'holdfast'))
+    expect((await stat(at('home', '.cache', 'holdfast'))).mode & 0o777).toBe(0o700)
+    await chmod(at('home', '.cache', 'holdfast'), 0o770)
+    expect(await codeCache(at('home'))).toBeNull()
+    await chmod(at('home', '.cache', 'holdfast'), 0o700)
+    await rename(at('home', '.cache', 'holdfast'), at('home', 'elsewhere'))
+    await symlink(at('home', 'elsewhere'), at('home', '.cache', 'holdfast'))
+    expect(await codeCache(at('home'))).toBeNull()
+    await writeFile(at('no-folder'), '')
+    expect(await codeCache(at('no-folder'))).toBeNull()
+  })
+
   it('start the server program for holdfast server', async () => {
     const server = await tryCommand(process.execPath, [launcher('holdfast.mjs'), 'server', '--config', 'x'])
     expect(server.stdout).toBe("server [ '--config', 'x' ]\n")
@@ -70,6 +100,7 @@ describe('the launchers', () => {
 
   it.each(['SIGINT', 'SIGTERM'] as const)('hand %s to the program once and end as it ends', async (signal) => {
     const started = await startProcess(process.execPath, [launcher('start.mjs'), 'serve', at('log')], {
+      env: { NODE_COMPILE_CACHE: at('cache') },
       ready: async () => (await isUp()) > 0,
     })
     const pid = await isUp()
@@ -79,12 +110,39 @@ describe('the launchers', () => {
     expect(isRunning(pid)).toBe(false)
   })
 
-  it('leave no program behind when they are killed', async () => {
+  it('become the program where Node can, so that no process and no signal is between', async () => {
+    const started = await startProcess(process.execPath, [launcher('holdfast-agent.mjs'), 'serve', at('log')], {
+      env: { NODE_COMPILE_CACHE: at('cache') },
+      ready: async () => (await isUp()) > 0,
+    })
+    expect(await isUp()).toBe(started.pid)
+    started.kill('SIGTERM')
+    expect(await started.exited).toEqual({ status: 5, signal: null })
+    expect(await log()).toBe(`up ${started.pid}\nSIGTERM\n`)
+  })
+
+  it('leave no program behind when they are killed beside it', async () => {
     const started = await startProcess(process.execPath, [launcher('holdfast.mjs'), 'serve', at('log')], {
+      env: { ...NPX, NODE_COMPILE_CACHE: at('cache') },
       ready: async () => (await isUp()) > 0,
     })
     const pid = await isUp()
+    expect(pid).not.toBe(started.pid)
     started.kill('SIGKILL')
+    await started.exited
+    await waitFor('the program to end', () => !isRunning(pid))
+    expect(await log()).toContain('SIGTERM')
+  })
+
+  it('below npx end the program when npx ends without a word to it', async () => {
+    const agent = JSON.stringify([launcher('holdfast-agent.mjs'), 'serve', at('log')])
+    const parent = `require('node:child_process').spawn(process.execPath, ${agent}, { detached: true, stdio: 'ignore' })`
+    const started = await startProcess(process.execPath, ['-e', parent], {
+      env: { ...NPX, NODE_COMPILE_CACHE: at('cache') },
+      ready: async () => (await isUp()) > 0,
+    })
+    const pid = await isUp()
+    started.kill('SIGTERM')
     await started.exited
     await waitFor('the program to end', () => !isRunning(pid))
     expect(await log()).toContain('SIGTERM')
@@ -92,7 +150,10 @@ describe('the launchers', () => {
 
   it('npm start ends when what started it is killed', async () => {
     const parent = `require('node:child_process').spawn(process.execPath, ${JSON.stringify([launcher('start.mjs'), 'serve', at('log')])}, { detached: true, stdio: 'ignore' })`
-    const started = await startProcess(process.execPath, ['-e', parent], { ready: async () => (await isUp()) > 0 })
+    const started = await startProcess(process.execPath, ['-e', parent], {
+      env: { NODE_COMPILE_CACHE: at('cache') },
+      ready: async () => (await isUp()) > 0,
+    })
     const pid = await isUp()
     started.kill('SIGKILL')
     await started.exited

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, readFileSync } from 'node:fs'
+import { userInfo } from 'node:os'
 import path from 'node:path'
 import process from 'node:process'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -30,15 +31,40 @@ export function findNode(folder = root) {
 /**
  * Installs what is missing, then runs `entry` (a path in the project) on Node 26 in our place: its standard streams are
  * ours, signals reach it, its exit status becomes ours, and it ends when we do, however we end. With `endWithParent` it
- * also ends when the program that started us does. `flags`: of Node, besides.
+ * also ends when the program that started us does. `product`: not a tool of the project's own. `flags`: of Node, besides.
  */
-export function launch(entry, args, { endWithParent = false, flags = [] } = {}) {
+export function launch(entry, args, { endWithParent = false, product = false, flags = [] } = {}) {
   try {
     ensureInstalled(root)
-    run(findNode(), [...nodeFlags(), ...flags, path.join(root, entry), ...args], endWithParent)
+    const all = [...nodeFlags(), ...flags, path.join(root, entry), ...args]
+    // of glibc: a pool of memory for each of Node's dozen threads keeps what all of them have given back, 10 to 40 MB
+    const cache = product && process.env.NODE_COMPILE_CACHE === undefined ? codeCache() : null
+    const environment = { MALLOC_ARENA_MAX: '1', ...(cache === null ? {} : { NODE_COMPILE_CACHE: cache }), ...process.env }
+    const npm = process.env.npm_command
+    // A Node that can becomes the program: one process less in memory, and no signal to pass on. Not below npm, which passes Ctrl-C on to what has had it already
+    if (product && !endWithParent && npm === undefined && process.execve) become(findNode(), all, environment)
+    // npx ends at a signal without a word to what it runs
+    else run(findNode(), all, environment, endWithParent || npm === 'exec')
   } catch (error) {
     process.stderr.write(`holdfast: ${error.message}\n`)
     process.exitCode = 1
+  }
+}
+
+/**
+ * Where Node keeps what it has compiled of the product: a start then costs half as much, and the process has 12 to 16 MB less. In the user's own folder, as the password
+ * database and not the environment names it, and only where nobody else can write: Node runs what it finds there. Null where there is no such place.
+ */
+export function codeCache(home) {
+  try {
+    const user = userInfo()
+    const folder = path.join(home ?? user.homedir, '.cache', 'holdfast')
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    const found = lstatSync(folder)
+    return found.isDirectory() && found.uid === user.uid && (found.mode & 0o022) === 0 ? folder : null
+  } catch {
+    // a user without a name, or a home that cannot be written: it goes without
+    return null
   }
 }
 
@@ -46,12 +72,15 @@ function nodeFlags() {
   return ['--disable-warning=ExperimentalWarning', '--import', pathToFileURL(path.join(root, 'deploy/launch/leash.mjs')).href]
 }
 
-function run(node, args, endWithParent) {
+function become(node, args, { HOLDFAST_LEASH: _ofAnother, ...environment }) {
+  process.execve(node, [node, ...args], environment)
+}
+
+function run(node, args, environment, endWithParent) {
   // The fourth stream is the leash: nothing is ever written; the kernel closes our end when we end, kill -9 included.
   const child = spawn(node, args, {
     stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
-    // of glibc: a pool of memory for each of Node's dozen threads keeps what all of them have given back, 10 to 40 MB
-    env: { MALLOC_ARENA_MAX: '1', ...process.env, HOLDFAST_LEASH: '3' },
+    env: { ...environment, HOLDFAST_LEASH: '3' },
   })
   const forward = (signal) => {
     if (signal !== 'SIGINT' || !terminalSignals()) child.kill(signal)

@@ -27,7 +27,7 @@ async function drive(
   what: Pick<Task, 'engine' | 'config' | 'pageBytes' | 'parts'>,
   folder: string,
 ): Promise<Measured> {
-  const server = await startTargetServer(folder)
+  const server = await startTargetServer(folder, codeBeside(folder))
   try {
     return await runJob(job, { ...what, place: { kind: 'local', folder, served: server.served } }, folder, { beside: server.pid })
   } finally {
@@ -56,10 +56,12 @@ async function runJob(
   return measure(
     process.execPath,
     [...JOB_FLAGS, program, file],
-    { ...JOB_ENVIRONMENT, ...env, NODE_COMPILE_CACHE: path.join(path.dirname(folder), 'code') },
+    { ...JOB_ENVIRONMENT, ...env, NODE_COMPILE_CACHE: codeBeside(folder) },
     beside,
   )
 }
+
+const codeBeside = (folder: string): string => path.join(path.dirname(folder), 'code')
 
 function whatOf({ database, folder, pageBytes }: Input): Pick<Task, 'engine' | 'config' | 'pageBytes'> {
   if (database) return { engine: 'postgres', config: database.config }

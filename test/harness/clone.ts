@@ -43,7 +43,8 @@ export async function cloneHere(): Promise<Clone | null> {
     async () => true,
   )
   if (!installs) await symlink(path.join(ROOT, 'node_modules'), path.join(clone, 'node_modules'))
-  const env = personsEnvironment()
+  // in place of a folder in the home of who runs the tests
+  const env = { ...personsEnvironment(), NODE_COMPILE_CACHE: path.join(folder.path, 'compiled') }
   return {
     folder: clone,
     installs: installs ?? false,
@@ -64,7 +65,7 @@ export async function cloneHere(): Promise<Clone | null> {
 
 /** npm hands its settings down by environment, and the test run its own: a person's shell has neither. */
 function personsEnvironment(): Record<string, string> {
-  const ours = /^(npm_|HOLDFAST_|VITEST|NODE_ENV$|NODE_OPTIONS$|INIT_CWD$)/i
+  const ours = /^(npm_|HOLDFAST_|VITEST|NODE_ENV$|NODE_OPTIONS$|NODE_COMPILE_CACHE$|INIT_CWD$)/i
   const kept = Object.entries(process.env).filter(([name, value]) => value !== undefined && !ours.test(name))
   return Object.fromEntries(kept) as Record<string, string>
 }

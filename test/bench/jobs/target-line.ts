@@ -8,10 +8,10 @@ import { createLogger } from '../../../shared/log.ts'
 import { type BackupPlaceRef, objectKey } from '../../../shared/manifest/layout.ts'
 import { Secret } from '../../../shared/secret.ts'
 import { openLocal } from '../../../shared/storage/local/target.ts'
-import { openS3 } from '../../../shared/storage/s3/target.ts'
 import type { StorageTarget } from '../../../shared/storage/target.ts'
+import { selfSigned } from '../../harness/certificate.ts'
 import type { Place } from './made.ts'
-import type { Served } from './target-server.ts'
+import type { Served, ServedAs } from './target-server.ts'
 
 export interface TargetServer {
   readonly pid: number | undefined
@@ -20,14 +20,16 @@ export interface TargetServer {
 }
 
 /**
- * The HTTPS server of a local target, in a process of its own and with the flags and the environment of a control plane; ready when this resolves. One that `discards`
- * takes every object, checks it, and keeps none.
+ * The HTTPS server of a local target, in a process of its own and with the flags and the environment of a control plane (its cache of code, in `code`, is there from its second start
+ * on); ready when this resolves. One that `discards` takes every object, checks it, and keeps none.
  */
-export async function startTargetServer(store: string, { discards = false } = {}): Promise<TargetServer> {
+export async function startTargetServer(store: string, code: string, { discards = false } = {}): Promise<TargetServer> {
   const program = path.join(import.meta.dirname, 'target-server.ts')
   const args = discards ? [store, 'discard'] : [store]
-  const env = { ...process.env, MALLOC_ARENA_MAX: '1' }
+  const env = { ...process.env, MALLOC_ARENA_MAX: '1', NODE_COMPILE_CACHE: code }
   const server = fork(program, args, { execArgv: ['--disable-warning=ExperimentalWarning'], env })
+  const { key, cert, sha256 } = await selfSigned()
+  server.send({ key: key.reveal(), cert, sha256: sha256.toString('hex') } satisfies ServedAs)
   const [served] = (await once(server, 'message')) as [Served]
   const stop = async () => {
     const gone = once(server, 'exit')
@@ -64,6 +66,8 @@ async function openPlace(place: Place): Promise<StorageTarget> {
   const options = { name: 'primary', clock: systemClock }
   if (place.kind === 's3') {
     const { bucket, prefix, endpoint, region } = place
+    // the agent has nothing of it
+    const { openS3 } = await import('../../../shared/storage/s3/target.ts')
     const { AWS_ACCESS_KEY_ID: accessKeyId = '', AWS_SECRET_ACCESS_KEY: secret = '' } = process.env
     const credentials = { accessKeyId, secretAccessKey: new Secret(secret) }
     return openS3({ kind: 's3', bucket, prefix, endpoint, region, force_path_style: true }, { ...options, credentials })

@@ -1,11 +1,12 @@
 import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { startLocalServer } from '../../../control-plane/storage/local-server.ts'
 import { systemClock } from '../../../shared/clock.ts'
+import { giveBack } from '../../../shared/give-back.ts'
 import { createLogger } from '../../../shared/log.ts'
 import { Secret } from '../../../shared/secret.ts'
 import type { Placement } from '../../../shared/storage/local/place.ts'
 import { LocalTarget, openLocal } from '../../../shared/storage/local/target.ts'
-import { selfSigned } from '../../harness/certificate.ts'
 
 /** What who signs addresses of it has to know. */
 export interface Served {
@@ -15,11 +16,22 @@ export interface Served {
   readonly certificateSha256: string
 }
 
+/** Its certificate, sent by who starts it: what makes one is none of the server's memory. */
+export interface ServedAs {
+  readonly key: string
+  readonly cert: string
+  /** Hex, of the DER. */
+  readonly sha256: string
+}
+
 /** For more than the disk holds. */
 class DiscardingTarget extends LocalTarget {
   override async putStream(_key: string, body: AsyncIterable<Buffer>, to: Placement): Promise<'stored' | 'same'> {
     const hash = createHash('sha256')
-    for await (const piece of body) hash.update(piece)
+    for await (const piece of body) {
+      hash.update(piece)
+      giveBack(piece)
+    }
     if (!hash.digest().equals(to.sha256)) throw new Error('the body is not what was signed')
     return 'stored'
   }
@@ -28,11 +40,12 @@ class DiscardingTarget extends LocalTarget {
 // The server of a local target as a control plane runs it, in a process of its own. Arguments: the folder, `discard`. Ends with its parent.
 const [, , folder = '', discard] = process.argv
 const key = randomBytes(32)
-const certificate = await selfSigned()
+const [certificate] = (await once(process, 'message')) as [ServedAs]
 const options = { name: 'primary', clock: systemClock, create: true }
 const target = discard ? new DiscardingTarget(folder, options) : await openLocal(folder, options)
 const server = await startLocalServer({
-  ...certificate,
+  key: new Secret(certificate.key),
+  cert: certificate.cert,
   host: '127.0.0.1',
   port: 0,
   targets: [target],
@@ -40,6 +53,6 @@ const server = await startLocalServer({
   clock: systemClock,
   log: createLogger({ level: 'silent' }),
 })
-const served: Served = { port: server.port, key: key.toString('hex'), certificateSha256: certificate.sha256.toString('hex') }
+const served: Served = { port: server.port, key: key.toString('hex'), certificateSha256: certificate.sha256 }
 process.send?.(served)
 process.on('disconnect', () => process.exit())

@@ -31,13 +31,14 @@ async function pour(bench: Bench, mb: number, known: (PourTask['known'] & { chun
   await mkdir(work)
   const fifo = path.join(work, 'fifo')
   await runCommand('mkfifo', [fifo])
-  const server = await startTargetServer(work, { discards: true })
+  const code = path.join(bench.folder, 'code')
+  const server = await startTargetServer(work, code, { discards: true })
   try {
     const task: PourTask = { fifo, place: { kind: 'local', folder: work, served: server.served }, known }
     const file = path.join(work, 'task.json')
     await writeFile(file, JSON.stringify(task))
     const poured = runCommand(process.execPath, [path.join(JOBS, 'pour.ts'), fifo, String(mb)], { timeoutMs: 3 * 3_600_000 })
-    const env = { ...JOB_ENVIRONMENT, NODE_COMPILE_CACHE: path.join(bench.folder, 'code') }
+    const env = { ...JOB_ENVIRONMENT, NODE_COMPILE_CACHE: code }
     const measured = await measure(process.execPath, [...JOB_FLAGS, path.join(JOBS, 'pour-in.ts'), file], env, server.pid)
     await poured
     const { seconds, cpuSeconds, peakBytes, alone } = measured
