@@ -6,7 +6,6 @@ import { createLogger } from '../../shared/log.ts'
 import { Secret } from '../../shared/secret.ts'
 import { installConfig } from '../config/agent-config.ts'
 import { makeHome } from '../config/home.ts'
-import { enroll } from '../link/enroll.ts'
 import { AGENT_VERSION } from '../version.ts'
 import type { CliDeps } from './deps.ts'
 
@@ -36,6 +35,8 @@ export function configureCommand(deps: CliDeps): Command {
       await makeHome(home)
       const token = await readToken(options, deps)
       if (options.configPath !== undefined) await installConfig(home, await readFile(options.configPath, 'utf8'))
+      // here and not at the start: an agent that runs would hold it for ever
+      const { enroll } = await import('../link/enroll.ts')
       const identity = await enroll({
         server: options.server,
         enrolmentServer: options.enrolmentServer,

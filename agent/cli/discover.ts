@@ -8,7 +8,6 @@ import { createLogger } from '../../shared/log.ts'
 import type { Finding, FoundSource } from '../../shared/results.ts'
 import { sizeText } from '../../shared/size-text.ts'
 import type { Run } from '../engines/engine.ts'
-import { discover } from '../jobs/discover.ts'
 import { createTools } from '../process/spawn.ts'
 import type { CliDeps } from './deps.ts'
 
@@ -47,6 +46,8 @@ export async function discoverHere(
     progress: () => undefined,
     fenced: () => undefined,
   }
+  // here and not at the start: an agent that runs does it in a job's process
+  const { discover } = await import('../jobs/discover.ts')
   try {
     return await discover(run)
   } finally {

@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { mkdir, rm } from 'node:fs/promises'
 import path from 'node:path'
-import { newAgeIdentity } from '../../shared/age/age.ts'
 import type { Clock } from '../../shared/clock.ts'
 import { HoldfastError, isHoldfastError } from '../../shared/errors.ts'
 import type { JobCommand, JobResult } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
@@ -284,5 +283,8 @@ async function newKeys(command: JobCommand): Promise<NewKeys> {
   if (command.work?.$case === 'backup') {
     return { backup: { dataKey: new Secret(randomBytes(32)), gearKey: new Secret(randomBytes(32)) } }
   }
-  return command.needsUnlock ? { jobKey: await newAgeIdentity() } : {}
+  if (!command.needsUnlock) return {}
+  // 8 MB, for jobs that wait for an operator's key
+  const { newAgeIdentity } = await import('../../shared/age/age.ts')
+  return { jobKey: await newAgeIdentity() }
 }

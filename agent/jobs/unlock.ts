@@ -1,4 +1,3 @@
-import { recipientOf } from '../../shared/age/age.ts'
 import { jobKeyFingerprint } from '../../shared/age/job-key.ts'
 import { HoldfastError, isHoldfastError } from '../../shared/errors.ts'
 import type { JobCommand } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
@@ -43,6 +42,8 @@ async function ask(job: JobContext, recipient: string): Promise<{ unlocked: bool
 export async function shownJobKey(record: Pick<JournalRecord, 'jobId' | 'command' | 'jobKey'>) {
   const backup = backupOf(record.command)
   if (!record.jobKey || !backup) return null
+  // only here: an agent that runs has no other use for it
+  const { recipientOf } = await import('../../shared/age/age.ts')
   const recipient = await recipientOf(record.jobKey)
   const fingerprint = jobKeyFingerprint({ jobId: record.jobId, backupId: backup.id, recipient })
   return { job: record.jobId, backup: backup.id, source: `${backup.host}/${backup.source}`, fingerprint }

@@ -12,7 +12,7 @@ import { type ObjectServiceClient, ObjectServiceDefinition } from '../../shared/
 import { type SessionServiceClient, SessionServiceDefinition } from '../../shared/generated/holdfast/agent/v1/session.ts'
 import { statusToErrors } from '../../shared/grpc-errors.ts'
 import { MAX_ENROLMENT_BYTES, MAX_MESSAGE_BYTES } from '../../shared/protocol.ts'
-import { CONTROL_PLANE_NAME } from '../../shared/x509/authority.ts'
+import { CONTROL_PLANE_NAME } from '../../shared/x509/control-plane-name.ts'
 import { type Address, addressText } from './address.ts'
 import type { AgentIdentity } from './identity.ts'
 

@@ -7,7 +7,7 @@ import { HoldfastError } from '../../shared/errors.ts'
 import { NAME } from '../../shared/ids.ts'
 import { readJson } from '../../shared/json.ts'
 import { Secret } from '../../shared/secret.ts'
-import { newKeyPair } from '../../shared/x509/authority.ts'
+import { newKeyPair } from '../../shared/x509/key-pair.ts'
 import { readChain } from '../../shared/x509/read.ts'
 
 /**

@@ -2,7 +2,7 @@ import type { X509Certificate } from 'node:crypto'
 import { connect, type TLSSocket } from 'node:tls'
 import type { Clock } from '../../shared/clock.ts'
 import { HoldfastError } from '../../shared/errors.ts'
-import { CONTROL_PLANE_NAME } from '../../shared/x509/authority.ts'
+import { CONTROL_PLANE_NAME } from '../../shared/x509/control-plane-name.ts'
 import { isIssuedBy, pinOf, samePin, timeOf } from '../../shared/x509/read.ts'
 import { type Address, addressText } from './address.ts'
 

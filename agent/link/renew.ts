@@ -4,7 +4,6 @@ import { HoldfastError } from '../../shared/errors.ts'
 import type { Certificate } from '../../shared/generated/holdfast/agent/v1/enrolment.ts'
 import type { Logger } from '../../shared/log.ts'
 import { lateRenewalBytes } from '../../shared/protocol.ts'
-import { newSigningRequest } from '../../shared/x509/authority.ts'
 import { parseAddress } from './address.ts'
 import { type Clients, clientsOn, enrolmentChannel } from './channel.ts'
 import { warnOfSkew } from './clock-report.ts'
@@ -19,7 +18,7 @@ export interface Renewed {
 /** The next generation, asked for with the certificate in use. May be repeated after a lost reply, or when `signal` ended it. */
 export async function renew(identity: AgentIdentity, home: string, clients: Clients, signal?: AbortSignal): Promise<Renewed> {
   const key = await pendingKey(home, renewalPurpose(identity))
-  const csrPem = await newSigningRequest(key.privateKey, key.publicKey)
+  const csrPem = await signingRequest(key)
   const answer = await clients.identity.renew({ csrPem, generation: identity.generation }, { signal })
   return store(identity, home, key, answer.certificate)
 }
@@ -39,12 +38,18 @@ export async function renewLate(identity: AgentIdentity, home: string, clock: Cl
       chainPem,
       nonce,
       signature: sign('sha256', lateRenewalBytes(nonce), identity.privateKey),
-      csrPem: await newSigningRequest(key.privateKey, key.publicKey),
+      csrPem: await signingRequest(key),
     })
     return await store(identity, home, key, answer.certificate)
   } finally {
     channel.close()
   }
+}
+
+/** What makes one is 8 MB, and a renewal comes after hours. */
+async function signingRequest({ privateKey, publicKey }: PendingKey): Promise<string> {
+  const { newSigningRequest } = await import('../../shared/x509/authority.ts')
+  return newSigningRequest(privateKey, publicKey)
 }
 
 async function store(

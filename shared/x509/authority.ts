@@ -1,19 +1,17 @@
 import 'reflect-metadata'
 import { KeyObject, randomBytes, type X509Certificate } from 'node:crypto'
 import * as x509 from '@peculiar/x509'
+import { CONTROL_PLANE_NAME } from './control-plane-name.ts'
+import { ECDSA, newKeyPair } from './key-pair.ts'
 
 /**
  * Certificates of one fleet: an authority (ECDSA P-256), servers and agents. Times are the caller's. What a certificate may
  * be used for stands in its extended key usage, so that an agent's certificate never passes for a control plane's.
  */
 
-const ECDSA = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const
 const DAY_MS = 86_400_000
 /** A clock that lags a little behind the authority's must not refuse a certificate made this minute. */
 const BACKDATE_MS = 10 * 60_000
-
-/** The name that every control plane of a fleet answers to in TLS, whatever address it was reached by. */
-export const CONTROL_PLANE_NAME = 'control-plane.holdfast.internal'
 
 export interface KeyAndCertificate {
   readonly certificatePem: string
@@ -29,11 +27,6 @@ export interface IssuedCertificate {
   readonly chainPem: string
   readonly notBefore: Date
   readonly notAfter: Date
-}
-
-export async function newKeyPair(): Promise<{ publicKey: KeyObject; privateKey: KeyObject }> {
-  const pair = await crypto.subtle.generateKey(ECDSA, true, ['sign', 'verify'])
-  return { publicKey: KeyObject.from(pair.publicKey), privateKey: KeyObject.from(pair.privateKey) }
 }
 
 /** A new root that may sign certificates and nothing below other authorities. */

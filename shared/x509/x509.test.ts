@@ -2,15 +2,15 @@ import { X509Certificate } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import {
   agentUri,
-  CONTROL_PLANE_NAME,
   issueForAgent,
   issueForServer,
   keyOfSigningRequest,
   newAuthority,
-  newKeyPair,
   newSigningRequest,
   serialOf,
 } from './authority.ts'
+import { CONTROL_PLANE_NAME } from './control-plane-name.ts'
+import { newKeyPair } from './key-pair.ts'
 import { commonName, isIssuedBy, normalizePin, pinOf, publicKeySha256, readChain, timeOf } from './read.ts'
 
 const now = new Date('2026-03-01T12:00:00Z')

@@ -17,7 +17,9 @@ import { type HealthClient, HealthDefinition } from '../../shared/generated/grpc
 import { EnrolmentServiceDefinition, IdentityServiceDefinition } from '../../shared/generated/holdfast/agent/v1/enrolment.ts'
 import { ObjectServiceDefinition } from '../../shared/generated/holdfast/agent/v1/objects.ts'
 import { SessionServiceDefinition } from '../../shared/generated/holdfast/agent/v1/session.ts'
-import { CONTROL_PLANE_NAME, issueForAgent, newAuthority, newKeyPair } from '../../shared/x509/authority.ts'
+import { issueForAgent, newAuthority } from '../../shared/x509/authority.ts'
+import { CONTROL_PLANE_NAME } from '../../shared/x509/control-plane-name.ts'
+import { newKeyPair } from '../../shared/x509/key-pair.ts'
 import { TestFleet, type TestPlane } from '../harness/fleet.ts'
 import { waitFor } from '../harness/wait.ts'
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { checkServerIdentity as identity, type PeerCertificate } from 'node:tls'
-import postgres from 'postgres'
+import type postgres from 'postgres'
 import { HoldfastError } from '../../../shared/errors.ts'
 import { randomBase32 } from '../../../shared/ids.ts'
 import type { Run } from '../engine.ts'
@@ -65,9 +65,11 @@ export async function withSessions<T>(address: Address, run: Run, work: (session
 
 /** Opens a connection with the settings of every session. Throws `source_unreachable`, `source_denied` or `source_missing`. */
 export async function openSession(address: Address, applicationName = 'holdfast'): Promise<Session> {
+  // 6 MB that an agent without such a source, and a job of another engine, do without
+  const { default: connect } = await import('postgres')
   let lost: unknown
   let closing = false
-  const sql = postgres({
+  const sql = connect({
     ...serverOf(address),
     ...FIXED_OPTIONS,
     // the client leaves out what is falsy, so numbers are texts, unlike in its types
