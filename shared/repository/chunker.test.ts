@@ -115,6 +115,25 @@ describe('chunks', () => {
     expect(with2(4096)).toEqual([4097, 15_903])
   })
 
+  test('an end is seen at every place of the lanes that are hashed side by side, by the bytes before it in another lane too', () => {
+    // ten bytes after the byte 2 the byte 3 brings the hash to zero, if it has seen both
+    let h = 0xc0000000 << 1
+    h += 12_345
+    for (let n = 0; n < 9; n++) h = (h << 1) + 0x40000000
+    const table = Int32Array.from(steered)
+      .fill(12_345, 2, 3)
+      .fill(-(h << 1), 3, 4)
+    // the first lanes begin at byte number a
+    for (let lane = 4096; lane < 4096 + 6 * 1024; lane += 1024) {
+      for (let at = lane; at < lane + 34; at++) {
+        const bytes = Buffer.alloc(14_000, 1)
+          .fill(2, at - 10, at - 9)
+          .fill(3, at, at + 1)
+        expect(cuts(bytes, small, [], table), `${at}`).toEqual([at + 1, 14_000 - at - 1])
+      }
+    }
+  })
+
   test('no bytes make no chunk, and the end of an extent makes none by itself', () => {
     const lengths: number[] = []
     const chunker = createChunker({ kind: 'fixed', bytes: 512 }, gear, (chunk) => lengths.push(chunk.length))
