@@ -47,7 +47,7 @@ const damaged = (what: string) => expect.objectContaining({ code: 'object_damage
 describe('a pack that is built', () => {
   test('lies as FORMAT.md says: magic, blocks, padding of zeros, directory, salt, footer, each under its key and number', () => {
     const gaps = new Set<boolean>()
-    for (let size = 0; size < 400; size++) {
+    for (let size = 0; size < 400; size += 3) {
       const of = [...blocks.slice(0, 2), block('index', seededBytes(5, size))]
       const { pack } = build(of)
       expect(pack.name).toMatch(/^packs\/3-[0-9a-hjkmnp-tv-z]{16}$/)

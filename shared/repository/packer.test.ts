@@ -58,11 +58,20 @@ async function idle(): Promise<void> {
   for (let n = 0; n < 20; n++) await turn()
 }
 
+/** Fails where a wait would last for ever: here nothing waits for anything but what the test has settled. */
+const soon = <T>(work: Promise<T>): Promise<T> =>
+  Promise.race([
+    work,
+    idle().then(() => {
+      throw new Error('nothing goes on any more')
+    }),
+  ])
+
 describe('packs are filled and sent', () => {
   test('blocks go into the open pack while there is room, and then into the next', async () => {
     const { made, puts, stored } = packer()
     const places = []
-    for (const one of [small, small, large, small, large]) places.push(await made.append(one))
+    for (const one of [small, small, large, small, large]) places.push(await soon(made.append(one)))
     expect(places).toEqual([
       { pack: 0, block: 0 },
       { pack: 0, block: 1 },
@@ -78,7 +87,7 @@ describe('packs are filled and sent', () => {
       { attempt: 2, stored: null },
     ])
     for (const put of puts) put.settle()
-    await done
+    await soon(done)
     for (const [n, { name, bytes, sha256: hash }] of puts.entries()) {
       expect(hash).toEqual(sha256(bytes))
       expect(made.packs[n]).toEqual({ attempt: 2, stored: { name, size: bytes.length, sha256: hash } })
@@ -97,10 +106,10 @@ describe('packs are filled and sent', () => {
       return keysAre.promise
     }
     const none = packer({ beforeFirst })
-    await none.made.finish()
+    await soon(none.made.finish())
     expect([asked, none.puts.length, none.made.packs.length]).toEqual([0, 0, 0])
     const { made, puts } = packer({ beforeFirst })
-    await made.append(small)
+    await soon(made.append(small))
     const done = made.finish()
     await idle()
     expect([asked, puts.length]).toEqual([1, 0])
@@ -108,12 +117,12 @@ describe('packs are filled and sent', () => {
     await idle()
     expect(puts).toHaveLength(1)
     puts[0]?.settle()
-    await done
+    await soon(done)
   })
 
   test('two are on their way at a time, and their memory is used again only when they have come', async () => {
     const { made, puts } = packer()
-    for (let n = 0; n < 3; n++) await made.append(large)
+    for (let n = 0; n < 3; n++) await soon(made.append(large))
     await idle()
     expect(puts).toHaveLength(2)
     const before = puts.map(({ bytes }) => sha256(bytes))
@@ -126,7 +135,7 @@ describe('packs are filled and sent', () => {
     expect([puts.length, placed]).toEqual([2, false])
     expect(puts.map(({ bytes }) => sha256(bytes))).toEqual(before)
     puts[1]?.settle()
-    expect(await next).toEqual({ pack: 3, block: 0 })
+    expect(await soon(next)).toEqual({ pack: 3, block: 0 })
     const done = made.finish()
     await idle()
     expect(puts).toHaveLength(3)
@@ -143,25 +152,25 @@ describe('packs are filled and sent', () => {
     await idle()
     expect(over).toBe(false)
     puts[3]?.settle()
-    await done
+    await soon(done)
     expect(made.packs.every(({ stored }) => stored !== null)).toBe(true)
   })
 
   test('a small backup needs no memory of a whole pack', async () => {
     const { made, puts } = packer()
-    await made.append(small)
+    await soon(made.append(small))
     const done = made.finish()
     await idle()
     expect(puts[0]?.bytes.buffer.byteLength).toBe(256 * KIB)
     puts[0]?.settle()
-    await done
+    await soon(done)
     const other = packer()
-    await other.made.append(large)
+    await soon(other.made.append(large))
     const over = other.made.finish()
     await idle()
     expect(other.puts[0]?.bytes.buffer.byteLength).toBe(LIMITS.pack)
     other.puts[0]?.settle()
-    await over
+    await soon(over)
   })
 
   test('confirmed packs are reported one at a time, and count as stored only when that is done', async () => {
@@ -173,8 +182,8 @@ describe('packs are filled and sent', () => {
         return report.promise
       },
     })
-    await made.append(large)
-    await made.append(large)
+    await soon(made.append(large))
+    await soon(made.append(large))
     const done = made.finish()
     await idle()
     for (const put of puts) put.settle()
@@ -186,52 +195,52 @@ describe('packs are filled and sent', () => {
     expect(reports).toHaveLength(2)
     expect(made.packs.map(({ stored }) => stored !== null)).toEqual([true, false])
     reports[1]?.resolve()
-    await done
+    await soon(done)
   })
 })
 
 describe('a pack that fails', () => {
   test('ends the work with the first error, and is not stored', async () => {
     const { made, puts, stored } = packer()
-    await made.append(large)
-    await made.append(large)
+    await soon(made.append(large))
+    await soon(made.append(large))
     const done = made.finish()
     await idle()
     puts[1]?.settle(new Error('first'))
     await idle()
     puts[0]?.settle(new Error('second'))
-    await expect(done).rejects.toThrow('first')
+    await expect(soon(done)).rejects.toThrow('first')
     expect(stored).toEqual([])
     expect(made.packs.map((pack) => pack.stored)).toEqual([null, null])
-    await expect(made.append(small)).rejects.toThrow('first')
+    await expect(soon(made.append(small))).rejects.toThrow('first')
     expect(puts).toHaveLength(2)
   })
 
   test('lets no other be sent after it', async () => {
     const { made, puts } = packer()
-    for (let n = 0; n < 3; n++) await made.append(large)
+    for (let n = 0; n < 3; n++) await soon(made.append(large))
     await idle()
     for (const put of puts) put.settle(new Error('refused'))
     await idle()
-    await expect(made.append(large)).rejects.toThrow('refused')
-    await expect(made.finish()).rejects.toThrow('refused')
+    await expect(soon(made.append(large))).rejects.toThrow('refused')
+    await expect(soon(made.finish())).rejects.toThrow('refused')
     expect(puts).toHaveLength(2)
   })
 
   test('whose report fails fails the work too', async () => {
     const { made, puts } = packer({ onStored: () => Promise.reject(new Error('no room for the report')) })
-    await made.append(small)
+    await soon(made.append(small))
     const done = made.finish()
     await idle()
     puts[0]?.settle()
-    await expect(done).rejects.toThrow('no room for the report')
+    await expect(soon(done)).rejects.toThrow('no room for the report')
     expect(made.packs[0]?.stored).toBeNull()
   })
 
   test('to open as what was put into it is never sent', async () => {
     const { made, puts } = packer()
-    await made.append(block(seededBytes(3, 500), 17))
-    await expect(made.finish()).rejects.toMatchObject({
+    await soon(made.append(block(seededBytes(3, 500), 17)))
+    await expect(soon(made.finish())).rejects.toMatchObject({
       code: 'internal',
       message: expect.stringContaining('did not open again'),
     })
@@ -240,7 +249,7 @@ describe('a pack that fails', () => {
 
   test('is waited for by who settles, without its error', async () => {
     const { made, puts } = packer()
-    await made.append(small)
+    await soon(made.append(small))
     const done = made.finish()
     await idle()
     let settled = false
@@ -250,8 +259,8 @@ describe('a pack that fails', () => {
     await idle()
     expect(settled).toBe(false)
     puts[0]?.settle(new Error('away'))
-    await settling
-    await expect(done).rejects.toThrow('away')
+    await soon(settling)
+    await expect(soon(done)).rejects.toThrow('away')
   })
 })
 
@@ -259,33 +268,33 @@ describe('who is stopped', () => {
   test('begins no pack and finishes none', async () => {
     const { made, stop, puts } = packer()
     stop.abort(new Error('stopped'))
-    await expect(made.append(small)).rejects.toThrow('stopped')
+    await expect(soon(made.append(small))).rejects.toThrow('stopped')
     expect(made.packs).toEqual([])
-    await expect(made.finish()).rejects.toThrow('stopped')
+    await expect(soon(made.finish())).rejects.toThrow('stopped')
     const other = packer()
-    await other.made.append(small)
+    await soon(other.made.append(small))
     other.stop.abort(new Error('stopped'))
-    await expect(other.made.finish()).rejects.toThrow('stopped')
+    await expect(soon(other.made.finish())).rejects.toThrow('stopped')
     expect([puts, other.puts]).toEqual([[], []])
   })
 
   test('sends nothing any more, though the keys are on their way; and the store is told', async () => {
     const keysAre = Promise.withResolvers<void>()
     const { made, stop, puts } = packer({ beforeFirst: () => keysAre.promise })
-    await made.append(small)
+    await soon(made.append(small))
     const done = made.finish()
     await idle()
     stop.abort(new Error('stopped'))
     keysAre.resolve()
-    await expect(done).rejects.toThrow('stopped')
+    await expect(soon(done)).rejects.toThrow('stopped')
     expect(puts).toEqual([])
     const other = packer()
-    await other.made.append(small)
+    await soon(other.made.append(small))
     const over = other.made.finish()
     await idle()
     expect(other.puts[0]?.signal).toBe(other.stop.signal)
     other.puts[0]?.settle()
-    await over
+    await soon(over)
   })
 })
 
