@@ -60,6 +60,7 @@ export class Directory {
   plainLength(block: number): number {
     return this.#bytes.readUInt32LE(block * ROW + 6)
   }
+  /** That of `blocks` is where they end. */
   offset(block: number): number {
     return this.#offset[block] as number
   }

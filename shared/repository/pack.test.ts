@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { directoryBytes, writeDirectory } from './directory.ts'
-import { type BlockKind, indexKeyOf, LIMITS, MIB, NUMBER, packDataKey, packIndexKey, padme, sha256 } from './format.ts'
+import { type BlockKind, indexKeyOf, LIMITS, MIB, NUMBER, packDataKey, packIndexKey, padme, padmeStep, sha256 } from './format.ts'
 import { type FinishedPack, type PackBlock, PackBuilder, PackOpener } from './pack.ts'
 import { seal, unseal } from './sealer.ts'
 import { seededBytes } from './testing/content.ts'
@@ -84,6 +84,26 @@ describe('a pack that is built', () => {
     expect(gaps.size).toBe(2)
   })
 
+  test('is rounded by chance where it is told to: to the length that is next, or to the one after it', () => {
+    const lengths = new Set<number>()
+    for (let size = 0; size < 400; size += 3) {
+      for (const drawn of [0, 1]) {
+        const builder = new PackBuilder(backup, 3, keys, Buffer.allocUnsafe(100_000))
+        builder.append(block('page', seededBytes(5, 5000 + size)))
+        const bare = 8 + 5000 + size + TAG + directoryBytes(0) + TAG + 64
+        const { bytes } = builder.finish((below) => {
+          expect(below).toBe(padmeStep(bare))
+          return drawn * (below - 1)
+        })
+        const rounded = padme(bare + drawn * (padmeStep(bare) - 1))
+        // padding has a tag of its own
+        expect(bytes.length).toBe(rounded === bare ? bare : Math.max(rounded, padme(bare + TAG)))
+        lengths.add(bytes.length)
+      }
+    }
+    expect(lengths.size).toBeGreaterThan(2)
+  })
+
   test('opens whole, and block by block', async () => {
     const { pack } = build(blocks)
     const opener = openerOf(pack.bytes, pack.name)
@@ -100,7 +120,8 @@ describe('a pack that is built', () => {
     const exact = build(blocks, Buffer.alloc(most))
     expect(exact.builder.buffer).toHaveLength(most)
     await openWholePack(openerOf(exact.pack.bytes, exact.pack.name), exact.pack.bytes)
-    for (const size of [8, 2000, 3300, 3500, most - 1]) {
+    // the last of them are too small for the footer alone, or for the salt before it
+    for (const size of [8, 2000, 3300, 3500, most - 64, most - 40, most - 32, most - 1]) {
       const { pack, builder } = build(blocks, Buffer.alloc(size))
       expect(builder.buffer).toHaveLength(LIMITS.pack)
       await openWholePack(openerOf(pack.bytes, pack.name), pack.bytes)

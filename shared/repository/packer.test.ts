@@ -142,7 +142,7 @@ describe('packs are filled and sent', () => {
     puts[0]?.settle()
     await idle()
     expect(puts).toHaveLength(4)
-    expect(puts[3]?.bytes.buffer).toBe(puts[1]?.bytes.buffer)
+    expect(puts[3]?.bytes.buffer === puts[1]?.bytes.buffer).toBe(true)
     expect(new Set(puts.map(({ bytes }) => bytes.buffer)).size).toBe(3)
     let over = false
     void done.then(() => {
@@ -154,6 +154,25 @@ describe('packs are filled and sent', () => {
     puts[3]?.settle()
     await soon(done)
     expect(made.packs.every(({ stored }) => stored !== null)).toBe(true)
+  })
+
+  test('the last one is rounded by chance, and no other', async () => {
+    let drawn = 0
+    const { made, puts } = packer({
+      draw: (below) => {
+        drawn++
+        return below - 1
+      },
+    })
+    await soon(made.append(large))
+    await soon(made.append(large))
+    expect(drawn).toBe(0)
+    const done = made.finish()
+    await idle()
+    expect(drawn).toBe(1)
+    for (const put of puts) put.settle()
+    await soon(done)
+    expect(puts.map(({ bytes }) => bytes.length - (puts[0]?.bytes.length ?? 0)).map(Math.sign)).toEqual([0, 1])
   })
 
   test('a small backup needs no memory of a whole pack', async () => {

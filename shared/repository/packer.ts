@@ -23,6 +23,12 @@ export interface PackerOptions {
   readonly draw: Draw
 }
 
+interface OpenPack {
+  readonly builder: PackBuilder
+  /** Its number. */
+  readonly pack: number
+}
+
 /** Packs that are being checked or sent beside the open one: what bounds the memory. */
 const IN_FLIGHT = 2
 const FIRST_BUFFER = 256 * KIB
@@ -35,7 +41,7 @@ export class Packer {
   readonly packs: UsablePack[] = []
   readonly #options: PackerOptions
   readonly #free: Buffer[] = []
-  #open: { builder: PackBuilder; pack: number } | null = null
+  #open: OpenPack | null = null
   #sending = new Set<Promise<void>>()
   #failure: { error: unknown } | null = null
   /** Reports of confirmed packs, one at a time. */
@@ -46,14 +52,14 @@ export class Packer {
   }
 
   async append(block: PackBlock): Promise<{ pack: number; block: number }> {
-    if (this.#open && !this.#open.builder.hasRoomFor(block)) await this.#close()
+    if (this.#open && !this.#open.builder.hasRoomFor(block)) await this.#close(this.#open)
     const open = this.#open ?? this.#begin()
     return { pack: open.pack, block: open.builder.append(block) }
   }
 
   /** Closes the open pack and waits until every pack is confirmed. */
   async finish(): Promise<void> {
-    if (this.#open) await this.#close(this.#options.draw)
+    if (this.#open) await this.#close(this.#open, this.#options.draw)
     while (this.#sending.size > 0) await Promise.race(this.#sending)
     this.#check()
   }
@@ -63,7 +69,7 @@ export class Packer {
     await Promise.allSettled(this.#sending)
   }
 
-  #begin() {
+  #begin(): OpenPack {
     this.#check()
     const { backup, attempt, keys } = this.#options
     const buffer = this.#free.pop() ?? Buffer.allocUnsafeSlow(FIRST_BUFFER)
@@ -76,9 +82,7 @@ export class Packer {
    * The length of a backup's last pack is what changed: rounded up or down by chance, since who has data of his own in the source could else move it
    * over the next step, byte by byte, and so learn it exactly. The other packs are about full, whatever is in them.
    */
-  async #close(draw: Draw | null = null): Promise<void> {
-    const open = this.#open
-    if (!open) return
+  async #close(open: OpenPack, draw: Draw | null = null): Promise<void> {
     this.#open = null
     while (this.#sending.size >= IN_FLIGHT) await Promise.race(this.#sending)
     this.#check()

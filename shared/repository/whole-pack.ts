@@ -58,7 +58,7 @@ function openParts(opener: PackOpener, bytes: Buffer): Directory {
   const directoryAt = trailerAt - directoryLength
   if (directoryAt < PACK_HEADER) throw opener.fail('its directory does not fit')
   const directory = opener.directory(bytes.subarray(directoryAt, trailerAt), blocks, bytes.length)
-  const blocksEnd = blocks === 0 ? PACK_HEADER : directory.end(blocks - 1)
+  const blocksEnd = directory.offset(blocks)
   if (blocksEnd + paddingLength !== directoryAt || directory.chunks !== chunks) throw opener.fail('its parts do not fit together')
   if (paddingLength > 0) opener.padding(bytes.subarray(blocksEnd, directoryAt))
   return directory
