@@ -16,7 +16,8 @@ import { HostileBackup } from './testing/hostile.ts'
 const chunking = { kind: 'content-defined', averageBytes: 4096 } as const
 const fixed = { kind: 'fixed', bytes: 65_536 } as const
 
-const stream = seededBytes(1, 3 * MIB + 17)
+/** More than all blocks that are held open. */
+const stream = seededBytes(1, 12 * MIB + 17)
 /** The last of several blocks. */
 const contents = [...[0, 1, 2, 3, 4, 5, 6].map((n) => seededBytes(10 + n, n * 100_000)), seededBytes(17, 2_600_000)]
 const link: TreeEntry = {
