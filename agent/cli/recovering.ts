@@ -88,7 +88,7 @@ export async function restore(id: string, options: RestoreOptions, deps: Recover
   if (options.raw) requireRaw(options)
   const target = await targetOf(options, deps)
   await withOpenStore(options, async (store, credentials) => {
-    const opened = await openForRecovery(store, id, credentials, deps.stop)
+    const opened = await openForRecovery(store, id, credentials, { signal: deps.stop, scratch: tmpdir() })
     try {
       await restoreOpened(opened, target, options, deps)
     } finally {

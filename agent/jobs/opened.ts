@@ -45,6 +45,7 @@ export async function readerOptions(job: JobContext, backup: BackupRef, leanedOn
     keys: (backupId, attempt) => keys.get(keyName(backupId, attempt)),
     objects: job.objects,
     signal: job.signal,
+    scratch: job.run.scratch,
     onProgress: ({ readBytes, foundBytes, chunks }) => job.report({ readBytes, skippedBytes: foundBytes, chunks }),
   }
 }

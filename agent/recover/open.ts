@@ -24,7 +24,7 @@ export async function openForRecovery(
   store: StorageTarget,
   wanted: string,
   credentials: RecoveryCredentials,
-  signal: AbortSignal,
+  { signal, scratch }: { readonly signal: AbortSignal; readonly scratch: string },
 ): Promise<OpenedRecovery> {
   const { verifyingKey, identities } = credentials
   const place = await findBackup(store, wanted, signal)
@@ -39,7 +39,8 @@ export async function openForRecovery(
     for (const [attempt, key] of await dataKeys(store, facts, identities, signal)) keys.set(`${facts.id} ${attempt}`, key)
   }
   const objects: ObjectSource = { get: (key, range, abort) => store.get(key, { ...range, signal: abort }) }
-  const reader = await openReader({ manifest, leansOn, keys: (id, attempt) => keys.get(`${id} ${attempt}`), objects, signal })
+  const keyOf = (id: string, attempt: number) => keys.get(`${id} ${attempt}`)
+  const reader = await openReader({ manifest, leansOn, keys: keyOf, objects, signal, scratch })
   return { reader, manifest, origin }
 }
 

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { lstat, mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { newAgeIdentity, recipientOf } from '../../shared/age/age.ts'
@@ -319,7 +320,7 @@ test('a listing that lags or repeats itself changes nothing', async () => {
     odd,
     next.facts.id.slice(-4),
     { identities: [fleet.identity], verifyingKey: undefined },
-    signal,
+    { signal, scratch: tmpdir() },
   )
   expect(opened.manifest).toEqual(next)
   await opened.reader.close()

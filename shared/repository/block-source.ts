@@ -11,6 +11,7 @@ import { free, type OpenedContent, type SealedContent } from './packing.mjs'
 import type { ObjectSource } from './repository.ts'
 import type { Run } from './runs.ts'
 import { onGrid, SealedRanges } from './sealed-ranges.ts'
+import type { Spill } from './spill.ts'
 
 /** A backup of which blocks are read: this one, or one it leans on. */
 export interface Origin {
@@ -86,6 +87,8 @@ export interface BlockSourceOptions {
   readonly origins: readonly Origin[]
   readonly decoder: BlockDecoder
   readonly signal: AbortSignal
+  /** For blocks that are wanted again and again; without it they are fetched again. */
+  readonly spill?: Spill
   onRead(bytes: number): void
 }
 
@@ -112,7 +115,8 @@ export class BlockSource {
 
   /** Begins to fetch a block that will be held, and gives its sealed length: 0 where it is open already. */
   async prepare(origin: number, pack: number, block: number, last: number): Promise<number> {
-    if (this.#blocks.has(`${origin}/${pack}/${block}`)) return 0
+    const name = `${origin}/${pack}/${block}`
+    if (this.#blocks.has(name) || this.#options.spill?.has(name)) return 0
     const open = await this.#packWith(origin, pack, block)
     this.#sealed.want(open, block, Math.min(last, open.directory.blocks - 1))
     return open.directory.end(block) - open.directory.offset(block)
@@ -176,13 +180,8 @@ export class BlockSource {
   async #open(origin: number, pack: number, block: number, last: number): Promise<{ value: OpenBlock; bytes: number }> {
     const open = await this.#packWith(origin, pack, block)
     const { directory, opener } = open
-    const sealed = await this.#sealed.take(open, block, Math.min(last, directory.blocks - 1))
-    let packed: ReturnType<PackOpener['packed']>
-    try {
-      packed = opener.packed(directory, block, sealed.bytes)
-    } finally {
-      sealed.done()
-    }
+    const name = `${origin}/${pack}/${block}`
+    const packed = this.#spilled(open, block, name) ?? (await this.#fetched(open, block, { name, last }))
     if (directory.kind(block) !== 'data') {
       const plain = await decompress(packed, directory.plainLength(block), opener.fail)
       return { value: { pack: open, plain, ends: NO_ENDS, hashes: NO_HASHES }, bytes: plain.length }
@@ -190,6 +189,31 @@ export class BlockSource {
     const ends = endsOf(directory, { block, first: 0, count: directory.chunksOf(block) })
     const { plain, names } = await this.#decoded(open, { packed: packed.bytes, codec: packed.codec, ends })
     return { value: { pack: open, plain, ends, hashes: names }, bytes: plain.length }
+  }
+
+  async #fetched(open: OpenPack, block: number, { name, last }: { name: string; last: number }): Promise<Packed> {
+    const { directory, opener } = open
+    const sealed = await this.#sealed.take(open, block, Math.min(last, directory.blocks - 1))
+    try {
+      const packed = opener.packed(directory, block, sealed.bytes)
+      this.#options.spill?.note(name, sealed.bytes)
+      return packed
+    } finally {
+      sealed.done()
+    }
+  }
+
+  #spilled({ opener, directory }: OpenPack, block: number, name: string): Packed | null {
+    const sealed = this.#options.spill?.take(name)
+    if (!sealed) return null
+    try {
+      return opener.packed(directory, block, sealed)
+    } catch (error) {
+      // a scratch disk that gives back something else says nothing about the store
+      if (!isHoldfastError(error)) throw error
+      this.#options.spill?.forget(name)
+      return null
+    }
   }
 
   async #decoded({ opener }: OpenPack, content: SealedContent): Promise<OpenedContent> {
@@ -202,6 +226,8 @@ export class BlockSource {
     }
   }
 }
+
+type Packed = ReturnType<PackOpener['packed']>
 
 const NO_ENDS = new Uint32Array(0)
 const NO_HASHES = Buffer.alloc(0)

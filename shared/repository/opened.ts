@@ -10,6 +10,7 @@ import { type BlockDecoder, CodecThreads, codecThreads } from './codec-threads.t
 import { type ArtifactRow, artifactRowSchema, type Contents, openContents } from './contents.ts'
 import { damaged, LIMITS, MIB, PAGE, sha256 } from './format.ts'
 import type { ReaderOptions } from './repository.ts'
+import { Spill } from './spill.ts'
 import { requireZstd } from './zstd-check.ts'
 
 /** A backup whose contents are open: what reading, verifying and sampling share. */
@@ -38,8 +39,14 @@ export async function openParts(
     throw damaged(key, 'it leans on other backups than the manifest says')
   }
   const { objects, signal } = options
-  const blocks = new BlockSource({ objects, origins, decoder, signal, onRead })
-  return { origins, blocks, contents: new OpenedContents(key, head, blocks), close: () => decoder.close() }
+  // what a backup has stored itself is wanted once
+  const spill = options.scratch !== undefined && origins.length > 1 ? new Spill(options.scratch) : null
+  const blocks = new BlockSource({ objects, origins, decoder, signal, onRead, ...(spill ? { spill } : {}) })
+  const close = async () => {
+    spill?.close()
+    await decoder.close()
+  }
+  return { origins, blocks, contents: new OpenedContents(key, head, blocks), close }
 }
 
 /** Artifacts of a backup, page by page. */

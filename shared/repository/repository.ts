@@ -125,6 +125,8 @@ export interface ReaderOptions {
   readonly keys: (backupId: string, attempt: number) => Secret<Buffer> | undefined
   readonly objects: ObjectSource
   readonly signal: AbortSignal
+  /** A folder of the reader's own, with room for 128 MiB: what leans on many backups is else fetched again and again (spill.ts). */
+  readonly scratch?: string
   onProgress?(totals: Readonly<ReaderTotals>): void
 }
 

@@ -1,5 +1,6 @@
 import { createPrivateKey, generateKeyPairSync, randomBytes } from 'node:crypto'
 import { appendFile, cp, mkdir, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { recoveryCredentials } from '../../agent/recover/credentials.ts'
@@ -113,7 +114,7 @@ async function recovered(id: string): Promise<{ code: string; message: string } 
   const store = await openStore(holdfast.storeFolder)
   try {
     let read = 0
-    const { reader } = await openForRecovery(store, id, credentials(), signal)
+    const { reader } = await openForRecovery(store, id, credentials(), { signal, scratch: tmpdir() })
     for await (const { name, kind } of reader.artifacts()) {
       if (kind !== 'tree') continue
       for await (const entry of reader.openTree(name))

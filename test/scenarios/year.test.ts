@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import type { AgentIdentity } from '../../agent/link/identity.ts'
@@ -110,7 +111,7 @@ it('a year of daily incrementals leans on fewer than 30 backups and frees old on
   expect(await getBackup(fleet.catalog.db, first)).toMatchObject({ removedAt: expect.any(Date) })
 
   const credentials = { identities: [fleet.recovery], verifyingKey: fleet.fleet.verifyingKeyText }
-  const { reader, origin } = await openForRecovery(target, last, credentials, signal)
+  const { reader, origin } = await openForRecovery(target, last, credentials, { signal, scratch: tmpdir() })
   expect(origin).toBe('verified')
   expect((await collect(reader.openStream('db'))).equals(bytes)).toBe(true)
   await reader.close()
