@@ -12,7 +12,7 @@ import { isBlurOf } from './format.ts'
 import { openDataKeys } from './keys.ts'
 import { OwnChunks } from './own-chunks.ts'
 import type { KnownChunks, StoredPack, WriterOptions, WriterTotals } from './repository.ts'
-import { collect, entries, file, pieces, seededBytes } from './testing/content.ts'
+import { collect, contentOf, entries, file, pieces, seededBytes } from './testing/content.ts'
 import { TestFleet } from './testing/fleet.ts'
 import { openWriter } from './writer.ts'
 
@@ -134,6 +134,21 @@ describe('a writer', () => {
     await writer.close()
     expect(names).toEqual(['keys/7', 'packs/7', 'contents/7', 'index/7'])
     expect(facts.objects.map(({ name }) => name.split('-')[0])).toEqual(names)
+  })
+
+  test('lets the length of its pack be drawn by what it is given for that', async () => {
+    const drawn: string[][] = []
+    const draw = () => {
+      drawn.push([...names])
+      return 0
+    }
+    const writer = await openWriter(options({ draw }))
+    await writer.stream(...stream('a'))
+    expect(drawn).toEqual([])
+    await writer.finish(NOTHING)
+    await writer.close()
+    // before the pack is sealed, which is before anything is stored
+    expect(drawn[0]).toEqual([])
   })
 
   test('stores a key of a backup of nothing too', async () => {
@@ -272,6 +287,10 @@ describe('a writer', () => {
     expect(again.facts.leans_on.map(({ id }) => id)).toEqual([full.facts.id])
     await fleet.backup(2, write, { base: full, resend: { backupIds: [full.facts.id], permille: 1000 } })
     expect(fleet.lastTotals).toMatchObject({ skippedBytes: 0, resentBytes: 500_000 })
+    const restored: string[] = []
+    for await (const entry of (await fleet.reader(again)).openTree('t'))
+      restored.push(`${entry.path} ${(await contentOf(entry)).equals(seededBytes(2, 200_000))}`)
+    expect(restored).toEqual(['x true'])
     const pack = full.facts.objects.find(({ name }) => name.startsWith('packs/'))?.name as string
     await fleet.backup(3, write, { base: full, damagedPacks: [objectKey(full.facts, pack)] })
     expect(fleet.lastTotals).toMatchObject({ skippedBytes: 0, resentBytes: 500_000 })
