@@ -4,7 +4,8 @@ import { systemClock } from '../../../shared/clock.ts'
 import { TestFleet } from '../../../shared/repository/testing/fleet.ts'
 import { Secret } from '../../../shared/secret.ts'
 import { type LocalTarget, openLocal } from '../../../shared/storage/local/target.ts'
-import type { Served } from '../../bench/jobs/target-server.ts'
+import type { Served, ServedAs } from '../../bench/jobs/target-server.ts'
+import { selfSigned } from '../../harness/certificate.ts'
 import { type FaultProxy, startFaultProxy } from '../../harness/fault-proxy.ts'
 import { type ThrowAwayFolder, throwAwayFolder } from '../../harness/folders.ts'
 import { type StartedProcess, startProcess } from '../../harness/processes.ts'
@@ -57,6 +58,8 @@ export class DataPathWorld implements AsyncDisposable {
       ipc: true,
       onMessage: (message) => served.resolve(message as Served),
     })
+    const { key: privateKey, cert, sha256 } = await selfSigned()
+    server.send({ key: privateKey.reveal(), cert, sha256: sha256.toString('hex') } satisfies ServedAs)
     const ended = server.exited.then(() => Promise.reject(new Error(server.output())))
     const { port, key } = await Promise.race([served.promise, ended])
     // later it is ended by us
