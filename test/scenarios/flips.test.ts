@@ -95,8 +95,9 @@ async function readAll(): Promise<void> {
 let changed: { key: string; bytes: Buffer } | null = null
 const stored = (key: string): Buffer =>
   changed?.key === key ? changed.bytes : ((needed.get(key) ?? manifests.get(key)) as Buffer)
+/** In memory of its own, which the reader may give back. */
 const part = (bytes: Buffer, range: { offset: number; length: number } | null): Buffer =>
-  range ? bytes.subarray(range.offset, range.offset + range.length) : bytes
+  Buffer.from(range ? bytes.subarray(range.offset, range.offset + range.length) : bytes)
 
 async function verify(): Promise<ObjectError[]> {
   const errors: ObjectError[] = []
