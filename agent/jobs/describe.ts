@@ -29,7 +29,7 @@ interface DescriberOptions {
   sources(): Promise<readonly SourceConfig[]>
   /** The whole list, with what was found. It may be told twice. */
   tell(sources: Source[]): void
-  /** After each look at the sources: the agent has no more to do for now. */
+  /** After each look at the sources: what the agent then does is wait. */
   looked(): void
 }
 

@@ -1,5 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { runCommand } from '../../test/harness/commands.ts'
@@ -7,15 +6,11 @@ import type { JobView } from '../api/schemas/jobs.ts'
 import { BACKUP, JOB, job } from '../api/testing/fake-operations.ts'
 import { run, Served } from './testing.ts'
 
-const served = new Served()
-let folder: string
-beforeEach(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), 'hf-cli-'))
+let served: Served
+beforeEach(() => {
+  served = new Served()
 })
-afterEach(async () => {
-  await served.close()
-  await rm(folder, { recursive: true, force: true })
-})
+afterEach(() => served.close())
 
 describe('jobs', () => {
   test('a list tells what only looked from what was done', async () => {
@@ -58,9 +53,9 @@ describe('jobs', () => {
 describe('the rest of the fleet', () => {
   test('many hosts are invited from a file', async () => {
     await served.start()
-    await writeFile(path.join(folder, 'hosts.txt'), 'db1\n# spare\ndb2  # two\n\n')
+    await writeFile(path.join(served.folder, 'hosts.txt'), 'db1\n# spare\ndb2  # two\n\n')
     const answer = await run(served.url, ['agents', 'invite', '--from', 'hosts.txt', '--valid', '24h', '--format', 'json'], {
-      cwd: folder,
+      cwd: served.folder,
     })
     expect(JSON.parse(answer.out).items.map((one: { name: string }) => one.name)).toEqual(['db1', 'db2'])
     expect(served.calls[0]?.[1]).toMatchObject({ valid_seconds: 86_400 })
@@ -102,7 +97,7 @@ describe('the rest of the fleet', () => {
   })
 
   test('the first recovery identity is made without a control plane', async () => {
-    const answer = await run(null, ['keys', 'new-recovery', '--first'], { cwd: folder })
+    const answer = await run(null, ['keys', 'new-recovery', '--first'], { cwd: served.folder })
     expect(answer.status).toBe(0)
     expect(answer.out).toMatch(/^AGE-SECRET-KEY-1/m)
     expect(answer.err).toContain(/# public key: (age1\w+)/.exec(answer.out)?.[1])
@@ -110,8 +105,8 @@ describe('the rest of the fleet', () => {
   })
 
   test('a keyring for several control planes is made once and never replaced', async () => {
-    expect((await run(null, ['keys', 'new-keyring', 'k'], { cwd: folder })).status).toBe(0)
-    expect((await run(null, ['keys', 'new-keyring', 'k'], { cwd: folder })).status).toBe(1)
+    expect((await run(null, ['keys', 'new-keyring', 'k'], { cwd: served.folder })).status).toBe(0)
+    expect((await run(null, ['keys', 'new-keyring', 'k'], { cwd: served.folder })).status).toBe(1)
   })
 
   test('apply and diff send the fleet file, and say what changes', async () => {
@@ -125,13 +120,13 @@ describe('the rest of the fleet', () => {
         changes: [...changes].map((one) => ({ ...one, fields: [...one.fields] })),
       }),
     })
-    await writeFile(path.join(folder, 'fleet.yaml'), 'policies: { p: { retention: { daily: 8 } } }')
-    const answer = await run(served.url, ['diff', '-f', 'fleet.yaml'], { cwd: folder })
+    await writeFile(path.join(served.folder, 'fleet.yaml'), 'policies: { p: { retention: { daily: 8 } } }')
+    const answer = await run(served.url, ['diff', '-f', 'fleet.yaml'], { cwd: served.folder })
     expect(answer.out).toBe('~ policy p\n    retention.daily: 7 -> 8\n1 would change\n')
-    expect((await run(served.url, ['apply', '-f', 'fleet.yaml'], { cwd: folder })).status).toBe(0)
+    expect((await run(served.url, ['apply', '-f', 'fleet.yaml'], { cwd: served.folder })).status).toBe(0)
     expect(served.calls.at(-1)).toEqual(['applyFleet', { policies: { p: { retention: { daily: 8 } } } }])
-    await writeFile(path.join(folder, 'bad.yaml'), 'a: [')
-    expect((await run(served.url, ['apply', '-f', 'bad.yaml'], { cwd: folder })).status).toBe(2)
+    await writeFile(path.join(served.folder, 'bad.yaml'), 'a: [')
+    expect((await run(served.url, ['apply', '-f', 'bad.yaml'], { cwd: served.folder })).status).toBe(2)
   })
 
   test('what takes something away asks first', async () => {

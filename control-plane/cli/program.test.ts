@@ -1,7 +1,6 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
 import path from 'node:path'
 import type { Command } from 'commander'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -12,15 +11,11 @@ import type { Io } from './io.ts'
 import { createProgram } from './program.ts'
 import { ending, run, Served } from './testing.ts'
 
-const served = new Served()
-let folder: string
-beforeEach(async () => {
-  folder = await mkdtemp(path.join(tmpdir(), 'hf-cli-'))
+let served: Served
+beforeEach(() => {
+  served = new Served()
 })
-afterEach(async () => {
-  await served.close()
-  await rm(folder, { recursive: true, force: true })
-})
+afterEach(() => served.close())
 
 describe('the command line itself', () => {
   test('its help is the pinned one (a change is seen in review)', async () => {
@@ -100,25 +95,25 @@ describe('the command line itself', () => {
 
 describe('finding the control plane', () => {
   const home = async (content: Record<string, string>) => {
-    for (const [name, text] of Object.entries(content)) await writeFile(path.join(folder, name), text)
+    for (const [name, text] of Object.entries(content)) await writeFile(path.join(served.folder, name), text)
   }
 
   test('by HOLDFAST_HOME, with the key that lies there', async () => {
     await served.start()
     await home({ 'server.json': JSON.stringify({ url: served.url }), 'admin.key': `${KEYS.admin}\n` })
-    expect((await run(null, ['list'], { environment: { HOLDFAST_HOME: folder } })).status).toBe(0)
+    expect((await run(null, ['list'], { environment: { HOLDFAST_HOME: served.folder } })).status).toBe(0)
   })
 
   test('the key of a home goes to its own server only', async () => {
     await served.start()
     await home({ 'server.json': JSON.stringify({ url: 'http://127.0.0.1:9' }), 'admin.key': KEYS.admin })
-    const answer = await run(null, ['list', '--url', served.url], { environment: { HOLDFAST_HOME: folder } })
+    const answer = await run(null, ['list', '--url', served.url], { environment: { HOLDFAST_HOME: served.folder } })
     expect([answer.status, answer.err]).toEqual([5, expect.stringContaining('there is no API key')])
     expect(served.api?.audit).toEqual([])
   })
 
   test('without any it says what to give', async () => {
-    const answer = await run(null, ['list'], { cwd: folder })
+    const answer = await run(null, ['list'], { cwd: served.folder })
     expect([answer.status, answer.err]).toEqual([2, expect.stringContaining('HOLDFAST_URL')])
   })
 })

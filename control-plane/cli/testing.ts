@@ -1,3 +1,4 @@
+import { mkdtempSync, rmSync } from 'node:fs'
 import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -44,8 +45,9 @@ export async function run(
   return { status, out, err, asked }
 }
 
-/** An API on a port, over operations that answer as a test wants. */
+/** An API on a port, over operations that answer as a test wants, and a folder to stand in. */
 export class Served {
+  readonly folder = mkdtempSync(path.join(tmpdir(), 'hf-cli-'))
   url = ''
   api: FakeApi | undefined
 
@@ -63,6 +65,7 @@ export class Served {
   async close(): Promise<void> {
     await this.api?.app.close()
     this.api = undefined
+    rmSync(this.folder, { recursive: true, force: true })
   }
 }
 
