@@ -50,8 +50,8 @@ export async function cloneHere(): Promise<Clone | null> {
     installs: installs ?? false,
     start: (args, ready) => startProcess('npm', ['start', '--', ...args], { cwd: clone, env, ready, readyMs: 240_000 }),
     startOnTerminal: (args, ready) =>
-      // without a file that it would keep the session in
-      startProcess('script', ['-qefc', ['npm', 'start', '--', ...args].join(' '), '/dev/null'], {
+      // exec: a shell in between dies of Ctrl-C, whatever npm ends with. No file that would keep the session
+      startProcess('script', ['-qefc', ['exec', 'npm', 'start', '--', ...args].join(' '), '/dev/null'], {
         cwd: clone,
         env,
         ready,
