@@ -1,8 +1,8 @@
-import { crc32 } from 'node:zlib'
 import type { BlockCodec } from './codec-threads.ts'
 import { type BlockKind, TARGETS } from './format.ts'
 import type { Packer } from './packer.ts'
 import type { Places } from './places.ts'
+import { type Sum, sumOf } from './sums.mjs'
 
 /** A block on its way: packed with others in parallel, put into packs in the order of `submit`. */
 export interface FilledBlock {
@@ -12,8 +12,8 @@ export interface FilledBlock {
   /** Of `takeBuffer`, or one of its own; handed over. */
   readonly buffer: Buffer
   readonly length: number
-  /** CRC-32 of the plaintext. */
-  readonly crc: number
+  /** Of the plaintext. */
+  readonly sum: Sum
   readonly compressible: boolean
   readonly lengths: Uint32Array
   readonly names: Buffer
@@ -74,7 +74,7 @@ export class BlockPipeline {
     const ref = this.#places.begin()
     const buffer = this.takeBuffer()
     const length = plain.copy(buffer)
-    this.submit({ ref, kind, buffer, length, crc: crc32(plain), compressible: true, lengths: NO_LENGTHS, names: NO_NAMES })
+    this.submit({ ref, kind, buffer, length, sum: sumOf(plain), compressible: true, lengths: NO_LENGTHS, names: NO_NAMES })
     return ref
   }
 

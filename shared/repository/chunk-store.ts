@@ -1,4 +1,3 @@
-import { crc32 } from 'node:zlib'
 import type { BlockPipeline } from './block-pipeline.ts'
 import type { EarlierChunks } from './earlier-chunks.ts'
 import { LIMITS, TARGETS } from './format.ts'
@@ -8,6 +7,7 @@ import type { ChunkPlace, OwnChunks } from './own-chunks.ts'
 import type { Places } from './places.ts'
 import type { WriterTotals } from './repository.ts'
 import type { Resend } from './resend.ts'
+import { RunningSum } from './sums.mjs'
 
 export interface ChunkStoreOptions {
   readonly places: Places
@@ -72,7 +72,7 @@ export class ChunkStore {
 export class BlockFiller {
   readonly #store: ChunkStore
   readonly #compressible: boolean
-  #block: { ref: number; buffer: Buffer; fill: number; crc: number; lengths: number[]; names: Buffer[] } | null = null
+  #block: { ref: number; buffer: Buffer; fill: number; sum: RunningSum; lengths: number[]; names: Buffer[] } | null = null
 
   constructor(store: ChunkStore, compressible: boolean) {
     this.#store = store
@@ -85,12 +85,12 @@ export class BlockFiller {
     if (full || this.#block?.lengths.length === LIMITS.chunksPerBlock) this.flush()
     if (!this.#block) {
       const buffer = chunk.length > TARGETS.block ? Buffer.allocUnsafeSlow(chunk.length) : pipeline.takeBuffer()
-      this.#block = { ref: places.begin(), buffer, fill: 0, crc: 0, lengths: [], names: [] }
+      this.#block = { ref: places.begin(), buffer, fill: 0, sum: new RunningSum(), lengths: [], names: [] }
       this.#store.opened(this.#block.ref, this)
     }
     const block = this.#block
     // of the bytes that were named just now, not of their copy
-    block.crc = crc32(chunk, block.crc)
+    block.sum.add(chunk)
     block.fill += chunk.copy(block.buffer, block.fill)
     block.names.push(name)
     return { ref: block.ref, index: block.lengths.push(chunk.length) - 1 }
@@ -106,7 +106,7 @@ export class BlockFiller {
       kind: 'data',
       buffer: block.buffer,
       length: block.fill,
-      crc: block.crc,
+      sum: block.sum.end(),
       compressible: this.#compressible,
       lengths: Uint32Array.from(block.lengths),
       names: Buffer.concat(block.names),

@@ -12,9 +12,9 @@ parentPort.on('message', (task) => {
 })
 
 /** Each comes back in the memory that it came in. */
-function packed({ id, memory, length, crc, compressible }) {
-  const block = packChecked({ buffer: Buffer.from(memory), length, crc, compressible })
-  parentPort.postMessage({ id, memory, codec: block.codec, length: block.length, crc: block.crc }, [memory])
+function packed({ id, memory, length, sum, compressible }) {
+  const block = packChecked({ buffer: Buffer.from(memory), length, sum, compressible })
+  parentPort.postMessage({ id, memory, codec: block.codec, length: block.length, sum: block.sum }, [memory])
 }
 
 function opened({ id, memory, codec, ends }) {

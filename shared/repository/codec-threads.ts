@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads'
 import { HoldfastError } from '../errors.ts'
 import { KIB } from './format.ts'
 import { type OpenedContent, openPacked, type PackedBlock, type PlainBlock, packChecked, type SealedContent } from './packing.mjs'
+import type { Sum } from './sums.mjs'
 
 /**
  * Packs blocks. `pack` takes the block's buffer over (its whole ArrayBuffer) until it settles; the answer is in the same memory. Any number at a
@@ -21,7 +22,7 @@ export interface BlockDecoder {
 
 /** What codec-thread.mjs is sent. */
 type ToThread = { readonly id: number; readonly memory: ArrayBuffer } & (
-  | { readonly length: number; readonly crc: number; readonly compressible: boolean }
+  | { readonly length: number; readonly sum: Sum; readonly compressible: boolean }
   | { readonly codec: SealedContent['codec']; readonly ends: Uint32Array }
 )
 
@@ -70,8 +71,8 @@ export class CodecThreads implements BlockCodec, BlockDecoder {
     const { buffer, ...rest } = block
     const answer = await this.#ask(buffer.buffer as ArrayBuffer, rest, notPacked)
     if (!('codec' in answer)) throw notPacked(new Error('the thread gave an answer to another question'))
-    const { memory, codec, length, crc } = answer
-    return { buffer: Buffer.from(memory), codec, length, crc }
+    const { memory, codec, length, sum } = answer
+    return { buffer: Buffer.from(memory), codec, length, sum }
   }
 
   async open(content: SealedContent): Promise<OpenedContent> {

@@ -1,10 +1,10 @@
-import { crc32 } from 'node:zlib'
 import { expect, test } from 'vitest'
 import type { HoldfastError } from '../errors.ts'
 import { objectKey } from '../manifest/layout.ts'
 import { type BlockCodec, CodecThreads } from './codec-threads.ts'
 import { compress } from './packing.mjs'
 import type { ObjectError } from './repository.ts'
+import { sumOf } from './sums.mjs'
 import { dumpLike, pieces } from './testing/content.ts'
 import { TestFleet } from './testing/fleet.ts'
 
@@ -21,7 +21,7 @@ function lying(wrong: (plain: Buffer) => Buffer): BlockCodec {
       if (block.length < LINES / 2) return honest.pack(block)
       const frame = wrong(Buffer.from(block.buffer.subarray(0, block.length)))
       frame.copy(block.buffer)
-      return { buffer: block.buffer, codec: 'zstd', length: frame.length, crc: crc32(frame) }
+      return { buffer: block.buffer, codec: 'zstd', length: frame.length, sum: sumOf(frame) }
     },
     close: () => honest.close(),
   }

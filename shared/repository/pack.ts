@@ -23,6 +23,7 @@ import {
 import type { PackedBlock } from './packing.mjs'
 import type { Draw } from './repository.ts'
 import { type SealPlace, sealInto, unseal } from './sealer.ts'
+import type { Sum } from './sums.mjs'
 
 /** Packs (FORMAT.md section 5): building one in memory, and opening one. */
 
@@ -51,8 +52,8 @@ export interface FinishedPack {
   readonly bytes: Buffer
   readonly directory: Buffer
   readonly blocks: number
-  /** CRC-32 of what was sealed as each block. */
-  readonly sums: readonly number[]
+  /** Of what was sealed as each block. */
+  readonly sums: readonly Sum[]
 }
 
 /** One open pack. Blocks are sealed as they come, each under its own number. */
@@ -63,7 +64,7 @@ export class PackBuilder {
   readonly #dataKey: Buffer
   readonly #indexKey: Buffer
   readonly #rows: DirectoryRow[] = []
-  readonly #sums: number[] = []
+  readonly #sums: Sum[] = []
   #length: number = PACK_HEADER
   #directoryLength = 0
   #chunks = 0
@@ -98,7 +99,7 @@ export class PackBuilder {
     const sealedLength = this.#seal(kind, number, packed.buffer.subarray(0, packed.length))
     this.#directoryLength += directoryBytes(lengths.length)
     this.#chunks += lengths.length
-    this.#sums.push(packed.crc)
+    this.#sums.push(packed.sum)
     this.#rows.push({ kind, codec: packed.codec, sealedLength, plainLength, lengths, names })
     return number
   }

@@ -1,10 +1,10 @@
 import { setImmediate as turn } from 'node:timers/promises'
-import { crc32 } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 import { indexKeyOf, KIB, LIMITS, MIB, sha256 } from './format.ts'
 import { PACK_TRAILER, type PackBlock, PackOpener } from './pack.ts'
 import { Packer, type PackerOptions } from './packer.ts'
 import type { StoredPack } from './repository.ts'
+import { sumOf } from './sums.mjs'
 import { seededBytes } from './testing/content.ts'
 
 const backup = { host: 'db1', source: 'app', id: '20260101T020000Z-0123456789' }
@@ -13,8 +13,8 @@ const keys = { dataKey, indexKey: indexKeyOf(dataKey, backup, 2) }
 /** One of them, and nothing else of any size, fits into a pack. */
 const LARGE = Buffer.alloc(9 * MIB, 1)
 
-function block(plain: Buffer, crc = crc32(plain)): PackBlock {
-  const packed = { buffer: plain, codec: 'stored', length: plain.length, crc } as const
+function block(plain: Buffer, sum = sumOf(plain)): PackBlock {
+  const packed = { buffer: plain, codec: 'stored', length: plain.length, sum } as const
   return { kind: 'page', packed, plainLength: Math.min(plain.length, MIB), lengths: new Uint32Array(0), names: Buffer.alloc(0) }
 }
 const large = block(LARGE)
@@ -258,7 +258,7 @@ describe('a pack that fails', () => {
 
   test('to open as what was put into it is never sent', async () => {
     const { made, puts } = packer()
-    await soon(made.append(block(seededBytes(3, 500), 17)))
+    await soon(made.append(block(seededBytes(3, 500), sumOf(Buffer.from('another')))))
     await expect(soon(made.finish())).rejects.toMatchObject({
       code: 'internal',
       message: expect.stringContaining('did not open again'),

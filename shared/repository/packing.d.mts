@@ -1,9 +1,11 @@
+import type { Sum } from './sums.mjs'
+
 /** Plaintext of a block, at the beginning of a buffer of its own, where the packed bytes take its place. */
 export interface PlainBlock {
   readonly buffer: Buffer
   readonly length: number
-  /** CRC-32 of the plaintext, taken when its chunks were named. */
-  readonly crc: number
+  /** Of the plaintext, taken when its chunks were named. */
+  readonly sum: Sum
   readonly compressible: boolean
 }
 
@@ -13,7 +15,7 @@ export interface PackedBlock {
   readonly codec: 'stored' | 'zstd'
   readonly length: number
   /** Of these bytes. Whoever holds bytes of this sum holds those that were decoded and compared. */
-  readonly crc: number
+  readonly sum: Sum
 }
 
 export interface Zstd {
@@ -34,7 +36,7 @@ export declare function bounded(length: number): {
 /**
  * Compresses a block and opens it again: it has to be the plaintext, byte for byte, and to have the sum from the time at which its
  * chunks were named, else it throws. restic 0.16 learned it the hard way: the zstd library corrupted data twice. Sums, not hashes: they guard
- * against chance alone, and a CRC-32 finds every single flipped bit.
+ * against chance alone.
  */
 export declare function packChecked(block: PlainBlock, zstd?: Zstd): PackedBlock
 

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
-import { constants, crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib'
+import { sumOf } from './sums.mjs'
 import { isOneFrame } from './zstd-frame.mjs'
 
 // What is done to the bytes of a block, by the threads of codec-threads.ts and beside them, on the way in and on the way out. JavaScript, with its types in packing.d.mts: to take
@@ -71,9 +72,9 @@ export function openPacked({ packed, codec, ends }) {
 
 const ZSTD = { compress, decode }
 
-export function packChecked({ buffer, length, crc, compressible }, zstd = ZSTD) {
+export function packChecked({ buffer, length, sum, compressible }, zstd = ZSTD) {
   // bytes that are stored as they are go on under the sum that they came with
-  const asItIs = { buffer, codec: 'stored', length, crc }
+  const asItIs = { buffer, codec: 'stored', length, sum }
   if (!compressible || length < SHORT) return asItIs
   const plain = buffer.subarray(0, length)
   const packed = zstd.compress(plain)
@@ -82,10 +83,10 @@ export function packChecked({ buffer, length, crc, compressible }, zstd = ZSTD) 
     return asItIs
   }
   // before it is decoded: what changes afterwards does not fit
-  const result = { buffer, codec: 'zstd', length: packed.length, crc: crc32(packed) }
+  const result = { buffer, codec: 'zstd', length: packed.length, sum: sumOf(packed) }
   const decoded = zstd.decode(packed, length)
   if (!decoded.equals(plain)) throw new Error('a block does not decode to what was compressed')
-  if (crc32(decoded) !== crc) throw new Error('the plaintext of a block has changed in memory')
+  if (sumOf(decoded) !== sum) throw new Error('the plaintext of a block has changed in memory')
   free(decoded)
   packed.copy(buffer)
   free(packed)

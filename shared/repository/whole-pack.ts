@@ -1,9 +1,9 @@
-import { crc32 } from 'node:zlib'
 import { spoiled } from './codec-threads.ts'
 import type { Directory } from './directory.ts'
 import { LIMITS, PACK_MAGIC, sha256, TAG_BYTES } from './format.ts'
 import { type FinishedPack, PACK_HEADER, PACK_TRAILER, type PackOpener } from './pack.ts'
 import { free } from './packing.mjs'
+import { sumOf } from './sums.mjs'
 
 /** A pack that is at hand from its first byte to its last. */
 
@@ -29,7 +29,7 @@ export function provePack(opener: PackOpener, pack: FinishedPack): void {
     if (!directory.bytes.equals(pack.directory)) throw opener.fail('its directory is another')
     for (let n = 0; n < directory.blocks; n++) {
       const { bytes } = opener.packed(directory, n, pack.bytes.subarray(directory.offset(n), directory.end(n)))
-      if (crc32(bytes) !== pack.sums[n]) throw opener.fail(`block ${n} is not what was put into it`)
+      if (sumOf(bytes) !== pack.sums[n]) throw opener.fail(`block ${n} is not what was put into it`)
       free(bytes)
     }
   } catch (cause) {
