@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import path from 'node:path'
+import { cpuSecondsOf, proportionalBytesOf, residentBytesOf, treeOf } from './process-tree.ts'
 
 export interface Usage {
   /** User and system time of all processes. */
@@ -18,8 +19,10 @@ export interface Measured extends Usage {
 }
 
 const EVERY_MS = 40
-/** Linux counts processor time in hundredths of a second wherever Node runs. */
-const TICKS = 100
+/** A process that begins and ends in between counts in its parent's time. */
+const NEW_PROCESSES_EVERY = 5
+/** What processes share does not change much in a second. */
+const EXACTLY_EVERY = 25
 
 /**
  * Runs a command and looks at its process tree every 40 ms. `beside`: a server that runs already; what it does meanwhile counts, what it did before does
@@ -31,7 +34,8 @@ export async function measure(
   env: Readonly<Record<string, string>>,
   beside?: number,
 ): Promise<Measured> {
-  const before = await lookAt(beside)
+  const besides = () => (beside === undefined ? [] : treeOf(beside))
+  const before = cpuSecondsOf(besides())
   const begin = performance.now()
   const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
   let stdout = ''
@@ -42,16 +46,22 @@ export async function measure(
   child.stderr.on('data', (piece: Buffer) => {
     stderr = (stderr + piece).slice(-4096)
   })
-  const whole = { cpuSeconds: 0, peakBytes: 0 }
-  const alone = { cpuSeconds: 0, peakBytes: 0 }
-  let looking: Promise<void> = Promise.resolve()
+  let tree: number[] = []
+  let server: number[] = []
+  let cpuSeconds = 0
+  const alone = new PeakMemory()
+  const whole = new PeakMemory()
+  let looks = 0
   const timer = setInterval(() => {
-    looking = looking.then(async () => {
-      const [tree, server] = [await lookAt(child.pid), await lookAt(beside)]
-      alone.peakBytes = Math.max(alone.peakBytes, tree.bytes)
-      alone.cpuSeconds = Math.max(alone.cpuSeconds, tree.cpuSeconds)
-      whole.peakBytes = Math.max(whole.peakBytes, tree.bytes + server.bytes)
-    })
+    if (looks % NEW_PROCESSES_EVERY === 0) {
+      tree = child.pid === undefined ? [] : treeOf(child.pid)
+      server = besides()
+    }
+    cpuSeconds = Math.max(cpuSeconds, cpuSecondsOf(tree))
+    const exactly = looks % EXACTLY_EVERY === 0
+    alone.look(tree, exactly)
+    whole.look([...tree, ...server], exactly)
+    looks++
   }, EVERY_MS)
   const status = await new Promise<number | null>((resolve, reject) => {
     child.once('error', reject)
@@ -59,40 +69,31 @@ export async function measure(
   })
   const seconds = (performance.now() - begin) / 1000
   clearInterval(timer)
-  await looking
   if (status !== 0) throw new Error(`${command} ended with ${status}\n${stderr}`)
-  whole.cpuSeconds = alone.cpuSeconds + (await lookAt(beside)).cpuSeconds - before.cpuSeconds
-  return { seconds, ...whole, alone, stdout }
-}
-
-/** A process with its descendants; what has ended by now counts in the time that its parent has waited for. */
-async function lookAt(pid: number | undefined): Promise<{ bytes: number; cpuSeconds: number }> {
-  if (pid === undefined) return { bytes: 0, cpuSeconds: 0 }
-  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '')
-  if (text === '') return { bytes: 0, cpuSeconds: 0 }
-  // fields 14 to 17 of proc(5), counted from behind the name, which may hold anything
-  const fields = text
-    .slice(text.lastIndexOf(')') + 2)
-    .split(' ')
-    .map(Number)
-  const ticks = [11, 12, 13, 14].reduce((sum, field) => sum + (fields[field] ?? 0), 0)
-  const total = { bytes: (await memoryOf(pid)).pss, cpuSeconds: ticks / TICKS }
-  for (const thread of await readdir(`/proc/${pid}/task`).catch(() => [])) {
-    const children = await readFile(`/proc/${pid}/task/${thread}/children`, 'utf8').catch(() => '')
-    for (const child of children.split(' ').filter(Boolean)) {
-      const below = await lookAt(Number(child))
-      total.bytes += below.bytes
-      total.cpuSeconds += below.cpuSeconds
-    }
+  return {
+    seconds,
+    cpuSeconds: cpuSeconds + cpuSecondsOf(besides()) - before,
+    peakBytes: whole.bytes,
+    alone: { cpuSeconds, peakBytes: alone.bytes },
+    stdout,
   }
-  return total
 }
 
-/** What it has in memory, its share of that where others have the same pages, and what nobody else has (smaps_rollup in proc(5)). */
-export async function memoryOf(pid: number): Promise<{ rss: number; pss: number; own: number }> {
-  const text = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8').catch(() => '')
-  const bytes = (what: string) => Number(new RegExp(`^${what}:\\s+(\\d+) kB$`, 'm').exec(text)?.[1] ?? 0) * 1024
-  return { rss: bytes('Rss'), pss: bytes('Pss'), own: bytes('Private_Clean') + bytes('Private_Dirty') }
+/**
+ * The largest sum of what processes have in memory, each page counted once. To count so takes long, so it is done once a second, and whenever more is resident than at
+ * the largest sum so far with as much shared as at the last exact look.
+ */
+class PeakMemory {
+  bytes = 0
+  #shared = 0
+
+  look(pids: readonly number[], exactly: boolean): void {
+    const resident = residentBytesOf(pids)
+    if (!exactly && resident - this.#shared <= this.bytes) return
+    const bytes = proportionalBytesOf(pids)
+    this.#shared = resident - bytes
+    this.bytes = Math.max(this.bytes, bytes)
+  }
 }
 
 /** Bytes of all files in a folder. */

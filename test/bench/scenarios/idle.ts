@@ -5,7 +5,7 @@ import { tryCommand } from '../../harness/commands.ts'
 import { TestHoldfast } from '../../harness/holdfast.ts'
 import { startProcess } from '../../harness/processes.ts'
 import type { Bench } from '../bench.ts'
-import { memoryOf } from '../measure.ts'
+import { memoryOf } from '../process-tree.ts'
 import { medianOf, row } from '../report.ts'
 
 const LAUNCHER = fileURLToPath(new URL('../../../deploy/launch/holdfast-agent.mjs', import.meta.url))
@@ -33,7 +33,7 @@ export async function idle(bench: Bench): Promise<void> {
   const looks = Object.entries(processes).map(([name, pid]) => ({ name, pid, seen: [] as Memory[] }))
   for (let n = 0; n < (bench.options.rounds > 1 ? LOOKS : 1); n++) {
     await setTimeout(EVERY_MS)
-    for (const { pid, seen } of looks) seen.push(await memoryOf(pid))
+    for (const { pid, seen } of looks) seen.push(memoryOf(pid))
   }
   console.log('\nan idle agent')
   console.log(row('', ['resident MB', 'its own MB']))
@@ -43,4 +43,4 @@ export async function idle(bench: Bench): Promise<void> {
   }
 }
 
-type Memory = Awaited<ReturnType<typeof memoryOf>>
+type Memory = ReturnType<typeof memoryOf>
