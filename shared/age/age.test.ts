@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { newAgeIdentity, openWith, parseIdentityFile, recipientOf, requireRecipient, sealArmoured, sealTo } from './age.ts'
 
 test('each recipient opens what was sealed to several, others do not', async () => {
@@ -45,4 +45,17 @@ test('an identity file may have comments and several identities; a broken one is
 
 test('no age file at all is damaged, and not a matter of the identity', async () => {
   await expect(openWith([await newAgeIdentity()], Buffer.from('no age file'))).rejects.toMatchObject({ code: 'object_damaged' })
+})
+
+test('sealing and opening do without Response, for which Node would load all of its HTTP client', async () => {
+  const identity = await newAgeIdentity()
+  // more than one of age's pieces of 64 KiB
+  const plain = Buffer.alloc(70_000, 'secret')
+  vi.stubGlobal('Response', undefined)
+  try {
+    const opened = await openWith([identity], await sealTo([await recipientOf(identity)], plain))
+    expect(opened.equals(plain)).toBe(true)
+  } finally {
+    vi.unstubAllGlobals()
+  }
 })

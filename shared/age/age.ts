@@ -59,7 +59,7 @@ export async function sealTo(recipients: readonly string[], plain: Buffer): Prom
   }
   const encrypter = new Encrypter()
   for (const recipient of new Set(recipients)) encrypter.addRecipient(requireRecipient(recipient))
-  return Buffer.from(await encrypter.encrypt(plain))
+  return await through((bytes) => encrypter.encrypt(bytes), plain)
 }
 
 /** The same as text, for files that people keep. */
@@ -76,7 +76,7 @@ export async function openWith(identities: readonly Secret[], sealed: Buffer | s
   for (const identity of identities) decrypter.addIdentity(identity.reveal())
   try {
     const bytes = typeof sealed === 'string' ? armor.decode(sealed) : sealed
-    return Buffer.from(await decrypter.decrypt(bytes))
+    return await through((stream) => decrypter.decrypt(stream), bytes)
   } catch (cause) {
     if (cause instanceof Error && cause.message.startsWith('no identity matched')) {
       throw new HoldfastError('key_missing', 'no identity at hand opens the age file', {
@@ -89,4 +89,14 @@ export async function openWith(identities: readonly Secret[], sealed: Buffer | s
       cause,
     })
   }
+}
+
+/**
+ * By a stream of ours, read here: what the library is given as a whole it collects with `Response`, for which Node loads all of its HTTP client, 7 MB and 50 ms of
+ * processor time for each job.
+ */
+async function through(work: (bytes: ReadableStream) => Promise<ReadableStream>, bytes: Uint8Array): Promise<Buffer> {
+  const pieces: Uint8Array[] = []
+  for await (const piece of await work(ReadableStream.from([bytes]))) pieces.push(piece)
+  return Buffer.concat(pieces)
 }
