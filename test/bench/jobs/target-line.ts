@@ -9,7 +9,6 @@ import { type BackupPlaceRef, objectKey } from '../../../shared/manifest/layout.
 import { Secret } from '../../../shared/secret.ts'
 import { openLocal } from '../../../shared/storage/local/target.ts'
 import type { StorageTarget } from '../../../shared/storage/target.ts'
-import { selfSigned } from '../../harness/certificate.ts'
 import type { Place } from './made.ts'
 import type { Served, ServedAs } from './target-server.ts'
 
@@ -28,6 +27,8 @@ export async function startTargetServer(store: string, code: string, { discards 
   const args = discards ? [store, 'discard'] : [store]
   const env = { ...process.env, MALLOC_ARENA_MAX: '1', NODE_COMPILE_CACHE: code }
   const server = fork(program, args, { execArgv: ['--disable-warning=ExperimentalWarning'], env })
+  // a job's process imports this file too, and has no part in making certificates: 8 MB and a tenth of a second
+  const { selfSigned } = await import('../../harness/certificate.ts')
   const { key, cert, sha256 } = await selfSigned()
   server.send({ key: key.reveal(), cert, sha256: sha256.toString('hex') } satisfies ServedAs)
   const [served] = (await once(server, 'message')) as [Served]
