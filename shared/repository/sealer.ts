@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv } from 'node:crypto'
+import { giveBack } from '../give-back.ts'
 import type { BackupPlaceRef } from '../manifest/layout.ts'
 import { damaged, placeOf, type SealKind, TAG_BYTES } from './format.ts'
-import { free } from './packing.mjs'
 
 /** Where sealed bytes belong: bound into them as additional data (FORMAT.md section 4). */
 export interface SealPlace {
@@ -37,7 +37,7 @@ export function sealInto(
   cipher.setAAD(additional(place, kind, number))
   const body = cipher.update(plain)
   const end = at + body.copy(target, at)
-  free(body)
+  giveBack(body)
   cipher.final()
   return end + cipher.getAuthTag().copy(target, end)
 }

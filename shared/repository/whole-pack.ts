@@ -1,8 +1,8 @@
+import { giveBack } from '../give-back.ts'
 import { spoiled } from './codec-threads.ts'
 import type { Directory } from './directory.ts'
 import { LIMITS, PACK_MAGIC, sha256, TAG_BYTES } from './format.ts'
 import { type FinishedPack, PACK_HEADER, PACK_TRAILER, type PackOpener } from './pack.ts'
-import { free } from './packing.mjs'
 import { sumOf } from './sums.mjs'
 
 /** A pack that is at hand from its first byte to its last. */
@@ -30,7 +30,7 @@ export function provePack(opener: PackOpener, pack: FinishedPack): void {
     for (let n = 0; n < directory.blocks; n++) {
       const { bytes } = opener.packed(directory, n, pack.bytes.subarray(directory.offset(n), directory.end(n)))
       if (sumOf(bytes) !== pack.sums[n]) throw opener.fail(`block ${n} is not what was put into it`)
-      free(bytes)
+      giveBack(bytes)
     }
   } catch (cause) {
     throw spoiled(`${opener.key} did not open again`, cause)
