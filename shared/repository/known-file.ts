@@ -32,7 +32,7 @@ export class KnownFile implements KnownChunks {
   readonly chunkUnit: ChunkUnit
   readonly head: KnownHead
   /** Chunks of each block, by its number here. */
-  readonly blockChunks: Uint16Array
+  readonly blockChunks: Uint8Array | Uint16Array
   readonly #fd: number
   readonly #file: string
   readonly #blocks: CheckedPages
@@ -54,9 +54,7 @@ export class KnownFile implements KnownChunks {
       this.gearKey = new Secret(Buffer.from(head.gear_key, 'hex'))
       this.chunkUnit = head.chunk_unit
       this.#blocks = new CheckedPages(this.#fd, head.blocks_at, head.blocks, BLOCK_ROW.bytes, file)
-      this.blockChunks = new Uint16Array(head.blocks)
-      let n = 0
-      for (const row of this.#blocks.rows()) this.blockChunks[n++] = row.readUInt16LE(BLOCK_ROW.chunks)
+      this.blockChunks = chunksOfBlocks(this.#blocks, head.blocks)
       this.#filter = new NameFilter(head.chunk_rows)
       this.#chunks = new SortedPages(this.#fd, 0, head.chunk_rows, CHUNK_ROW.bytes, CHUNK_ROW.key, file)
       this.#chunks.load((page, at) => this.#filter.add(page, at))
@@ -162,4 +160,16 @@ export class KnownFile implements KnownChunks {
 export function knownFile(known: KnownChunks): KnownFile {
   if (known instanceof KnownFile) return known
   throw new HoldfastError('internal', 'the known chunks were not opened by this repository')
+}
+
+/** A terabyte has a million blocks, nearly always of fewer than 256 chunks: a byte for each, until there is one with more. */
+function chunksOfBlocks(rows: CheckedPages, blocks: number): Uint8Array | Uint16Array {
+  let counts: Uint8Array | Uint16Array = new Uint8Array(blocks)
+  let n = 0
+  for (const row of rows.rows()) {
+    const chunks = row.readUInt16LE(BLOCK_ROW.chunks)
+    if (chunks > 0xff && counts instanceof Uint8Array) counts = Uint16Array.from(counts)
+    counts[n++] = chunks
+  }
+  return counts
 }

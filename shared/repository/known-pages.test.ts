@@ -34,10 +34,13 @@ test('a page that is damaged after the list was opened is no row, and neither is
   closeSync(fd)
 })
 
-test('every row is found by its key and nothing else is, also where whole pages of keys begin alike', () => {
+test.each([
+  ['but for their last two bytes', 14],
+  ['in their first four bytes', 4],
+])('every row is found by its key and nothing else is, also where whole pages of keys are alike %s', (_how, at) => {
   const alike = Array.from({ length: 1000 }, (_, n) => {
     const key = Buffer.alloc(16, 0x80)
-    key.writeUInt16BE(n * 3, 14)
+    key.writeUInt16BE(n * 3, at)
     return key
   })
   const keys = [...alike, ...Array.from({ length: 5000 }, () => randomBytes(16))].sort(Buffer.compare)
@@ -57,7 +60,7 @@ test('every row is found by its key and nothing else is, also where whole pages 
     })
     const between = alike.map((key) => {
       const other = Buffer.from(key)
-      other.writeUInt16BE(key.readUInt16BE(14) + 1, 14)
+      other.writeUInt16BE(key.readUInt16BE(at) + 1, at)
       return other
     })
     const strangers = [

@@ -73,23 +73,23 @@ export class CheckedPages {
   }
 }
 
-/** Such rows, sorted. In memory besides: the first six bytes of each page. */
+/** Such rows, sorted. In memory besides: the first four bytes of each page. */
 export class SortedPages extends CheckedPages {
   readonly #rowBytes: number
   readonly #keyBytes: number
-  readonly #firstKeys: Float64Array
+  readonly #firstKeys: Uint32Array
 
   constructor(fd: number, at: number, rows: number, rowBytes: number, keyBytes: number, file: string) {
     super(fd, at, rows, rowBytes, file)
     this.#rowBytes = rowBytes
     this.#keyBytes = keyBytes
-    this.#firstKeys = new Float64Array(this.pages)
+    this.#firstKeys = new Uint32Array(this.pages)
   }
 
   /** Reads and checks every page once. `onRow` gets its page and where it begins there: twenty million views would be work for the collector. */
   load(onRow: ((page: Buffer, at: number) => void) | null): void {
     for (const { page, bytes } of this.inOrder()) {
-      this.#firstKeys[page] = headOf(bytes, 0)
+      this.#firstKeys[page] = bytes.readUInt32BE(0)
       if (onRow) for (let n = 0; n < this.rowsOf(page); n++) onRow(bytes, n * this.#rowBytes)
     }
   }
@@ -97,21 +97,22 @@ export class SortedPages extends CheckedPages {
   /** A view of the row, valid until the next call; null when there is none. */
   find(key: Buffer): Buffer | null {
     const head = headOf(key, 0)
-    // the last page whose first key is not above; pages that begin with the same six bytes are tried backwards
-    for (let page = this.#lastNotAbove(head); page >= 0; page--) {
+    const first = key.readUInt32BE(0)
+    // the last page whose first key is not above; pages that begin with the same four bytes are tried backwards
+    for (let page = this.#lastNotAbove(first); page >= 0; page--) {
       const row = this.#search(this.page(page), this.rowsOf(page), key, head)
       if (row) return row
-      if (this.#firstKeys[page] !== head) return null
+      if (this.#firstKeys[page] !== first) return null
     }
     return null
   }
 
-  #lastNotAbove(head: number): number {
+  #lastNotAbove(first: number): number {
     let low = 0
     let high = this.pages
     while (low < high) {
       const middle = (low + high) >>> 1
-      if ((this.#firstKeys[middle] as number) <= head) low = middle + 1
+      if ((this.#firstKeys[middle] as number) <= first) low = middle + 1
       else high = middle
     }
     return low - 1

@@ -11,7 +11,7 @@ const NOTED = 16
 export class Places {
   /** Blocks with a smaller number are the base's. */
   readonly base: number
-  readonly #baseChunks: readonly number[] | Uint16Array
+  readonly #baseChunks: readonly number[] | Uint8Array | Uint16Array
   readonly #baseBit: Float64Array
   /** Of its own blocks, from `base` on. */
   #own = 0
@@ -24,7 +24,7 @@ export class Places {
   #nextBit = 0
 
   /** `baseChunks` is kept. */
-  constructor(baseChunks: readonly number[] | Uint16Array) {
+  constructor(baseChunks: readonly number[] | Uint8Array | Uint16Array) {
     this.base = baseChunks.length
     this.#baseChunks = baseChunks
     this.#baseBit = new Float64Array(Math.ceil(this.base / NOTED))
