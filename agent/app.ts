@@ -6,6 +6,7 @@ import type { ConnectRequest } from '../shared/generated/holdfast/agent/v1/sessi
 import type { Logger } from '../shared/log.ts'
 import { signFacts } from '../shared/manifest/sign.ts'
 import { requireZstdAtStart } from '../shared/repository/zstd-check.ts'
+import { leaveSpareMemory } from '../shared/spare-memory.ts'
 import { compileSources, loadAgentConfig } from './config/agent-config.ts'
 import { type AgentHome, makeHome, stateFolders } from './config/home.ts'
 import { Describer } from './jobs/describe.ts'
@@ -15,7 +16,6 @@ import { tryProcessLock } from './jobs/process-lock.ts'
 import { Runner } from './jobs/runner.ts'
 import { createLink, type Link } from './link/link.ts'
 import type { Command } from './link/stream.ts'
-import { leaveProgramPages } from './process/program-pages.ts'
 import { AGENT_VERSION } from './version.ts'
 
 export interface AgentOptions {
@@ -68,7 +68,7 @@ export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
     sources: async () => compileSources(await loadAgentConfig(home), log),
     tell: (sources) => send({ message: { $case: 'sourcesChanged', value: { sources } } }),
     // the start is over, and every few minutes again: what a job has had us touch
-    looked: leaveProgramPages,
+    looked: leaveSpareMemory,
   })
   await runner.recover()
   link = await createLink({

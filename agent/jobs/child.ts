@@ -3,6 +3,7 @@ import { systemClock } from '../../shared/clock.ts'
 import { HoldfastError } from '../../shared/errors.ts'
 import { JobCommand } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
 import { createLogger, type Logger } from '../../shared/log.ts'
+import { keepLeavingSpareMemory } from '../../shared/spare-memory.ts'
 import { compileSource, parseSources } from '../config/agent-config.ts'
 import type { Run } from '../engines/engine.ts'
 import { createTools } from '../process/spawn.ts'
@@ -88,6 +89,7 @@ async function work(start: JobStart, command: JobCommand, reporter: Reporter, lo
       throw new HoldfastError('overlap', `another process works on job ${command.jobId}`, { hint: 'Wait for it to end.' })
     }
     await limit(start.limits)
+    void keepLeavingSpareMemory(clock, controller.signal)
     const objects = jobObjects(parent.calls, paces, clock, log)
     try {
       const detail = await runWork(context(start, { command, reporter, log, scratch, objects }))

@@ -1,3 +1,4 @@
+import { leaveSpareMemory } from '../../shared/spare-memory.ts'
 import { type PeriodicTask, type Scheduler, startScheduler } from '../scheduler/scheduler.ts'
 import { applyRetention } from '../usecases/apply-retention.ts'
 import { publishAuditHead } from '../usecases/audit-heads.ts'
@@ -19,6 +20,7 @@ export function backgroundTasks(cp: ControlPlane, graceSeconds: number, publishF
     { name: 'retention', when: '0 20 * * * *', run: () => applyRetention(cp, 'control-plane', cp.clock.now()) },
     { name: 'removal', when: '30 */5 * * * *', run: () => destroyBackups(cp, cp.clock.now(), graceSeconds) },
     { name: 'sealed keys', when: '0 40 * * * *', run: publishFleet },
+    { name: 'spare memory', when: '45 */5 * * * *', run: async () => leaveSpareMemory() },
     { name: 'audit head', when: '0 0 * * * *', run: () => publishAuditHead(cp) },
   ]
 }

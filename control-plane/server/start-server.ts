@@ -8,6 +8,7 @@ import { randomBase32 } from '../../shared/ids.ts'
 import { portError } from '../../shared/port-error.ts'
 import { requireZstdAtStart } from '../../shared/repository/zstd-check.ts'
 import { Secret } from '../../shared/secret.ts'
+import { leaveSpareMemory } from '../../shared/spare-memory.ts'
 import type { LocalSigner } from '../../shared/storage/local/address.ts'
 import type { Caller, Operations } from '../api/operations.ts'
 import { createApi } from '../api/server.ts'
@@ -140,6 +141,8 @@ async function start(options: ServerOptions, closers: Closers): Promise<RunningS
   const apiUrl = await listenApi(options, { cp, operations, audit, closers })
   await writeDurably(path.join(options.home, 'server.json'), `${JSON.stringify({ url: apiUrl })}\n`)
   log.info({ api: apiUrl, agents: servers.agentsPort, enrolment: servers.enrolmentPort }, 'control plane started')
+  // most of what a start has touched is never touched again
+  leaveSpareMemory()
   return {
     apiUrl,
     ports: {

@@ -4,6 +4,7 @@ import type { Clock } from '../../shared/clock.ts'
 import type { Logger } from '../../shared/log.ts'
 import { portError } from '../../shared/port-error.ts'
 import type { Secret } from '../../shared/secret.ts'
+import { leavingAsBytesPass } from '../../shared/spare-memory.ts'
 import type { LocalTarget } from '../../shared/storage/local/target.ts'
 import { MAX_ADDRESS_SECONDS } from '../../shared/storage/target.ts'
 import { serveObject } from './serve-object.ts'
@@ -45,6 +46,7 @@ const IDLE_MS = 60_000
  */
 export async function startLocalServer(options: LocalServerOptions): Promise<LocalServer> {
   const targets = new Map(options.targets.map((target) => [target.name, target]))
+  const passed = leavingAsBytesPass()
   const server = createServer(
     {
       key: options.key.reveal(),
@@ -57,7 +59,7 @@ export async function startLocalServer(options: LocalServerOptions): Promise<Loc
       keepAliveTimeout: 30_000,
       connectionsCheckingInterval: 5_000,
     },
-    (request, response) => serveObject(request, response, { ...options, targets }),
+    (request, response) => serveObject(request, response, { ...options, targets, passed }),
   )
   server.maxConnections = MAX_CONNECTIONS
   server.maxHeadersCount = 50

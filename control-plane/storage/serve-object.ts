@@ -14,6 +14,8 @@ export interface ServeOptions {
   readonly signingKey: Secret<Buffer>
   readonly clock: Clock
   readonly log: Logger
+  /** Told of the length of each object that was received or sent. */
+  passed(bytes: number): void
 }
 
 /** One request from its first byte to its answer. Never throws. */
@@ -29,8 +31,8 @@ export async function serveObject(request: IncomingMessage, response: ServerResp
     const target = options.targets.get(allowed.target)
     if (!target) throw new HoldfastError('not_found', `storage target ${allowed.target} is not served here`)
     const work = { target, signal: ended.signal, clock: options.clock }
-    if (allowed.method === 'PUT') await receive(request, response, { ...work, allowed })
-    else await send(request, response, { ...work, allowed })
+    if (allowed.method === 'PUT') options.passed(await receive(request, response, { ...work, allowed }))
+    else options.passed(await send(request, response, { ...work, allowed }))
     log.debug({ object: allowed.key }, 'object served')
   } catch (error) {
     const problem = asHoldfastError(error)
@@ -64,7 +66,8 @@ const STATUS: Partial<Record<ErrorCode, number>> = {
   disk_full: 507,
 }
 
-async function receive(request: IncomingMessage, response: ServerResponse, work: Work<'PUT'>): Promise<void> {
+/** Its length. */
+async function receive(request: IncomingMessage, response: ServerResponse, work: Work<'PUT'>): Promise<number> {
   const { allowed, target, signal, clock } = work
   if (request.headers['content-length'] !== String(allowed.size)) {
     throw new HoldfastError('forbidden', `the length of the body for object ${allowed.key} is not the one signed`)
@@ -77,13 +80,15 @@ async function receive(request: IncomingMessage, response: ServerResponse, work:
   const stored = await target.putStream(key, request, { size, sha256, overwrite: false, signal, beforeVisible })
   if (stored === 'same') throw taken(key)
   response.writeHead(200, { 'content-length': 0 }).end()
+  return size
 }
 
 function taken(key: string): HoldfastError {
   return new HoldfastError('already_exists', `object ${key} is there already`)
 }
 
-async function send(request: IncomingMessage, response: ServerResponse, work: Work<'GET'>): Promise<void> {
+/** How much of it. */
+async function send(request: IncomingMessage, response: ServerResponse, work: Work<'GET'>): Promise<number> {
   const { allowed, target, signal } = work
   const size = await target.size(allowed.key)
   if (size === null) throw new HoldfastError('object_missing', `object ${allowed.key} is not there`)
@@ -92,7 +97,8 @@ async function send(request: IncomingMessage, response: ServerResponse, work: Wo
   if (range === 'whole') {
     const body = await target.getStream(allowed.key, { signal })
     response.writeHead(200, { ...headers, 'content-length': size })
-    return pipeline(body, response)
+    await pipeline(body, response)
+    return size
   }
   const body = await target.getStream(allowed.key, { ...range, signal })
   const last = range.offset + range.length - 1
@@ -102,6 +108,7 @@ async function send(request: IncomingMessage, response: ServerResponse, work: Wo
     'content-range': `bytes ${range.offset}-${last}/${size}`,
   })
   await pipeline(body, response)
+  return range.length
 }
 
 /**

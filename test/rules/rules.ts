@@ -204,7 +204,7 @@ export const RULES: readonly Rule[] = [
   home(['age-encryption'], ['shared/age'], 'Age files are sealed and opened in one place'),
   home(
     ['koffi'],
-    ['agent/engines/files', 'agent/process/priority.ts', 'agent/process/program-pages.ts'],
+    ['agent/engines/files', 'agent/process/priority.ts', 'shared/spare-memory.ts'],
     'Calls into C have their homes',
   ),
   home(

@@ -6,6 +6,7 @@ import { keepKnown, openKnown } from '../../../shared/repository/known.ts'
 import { planResend } from '../../../shared/repository/resend.ts'
 import { TestFleet } from '../../../shared/repository/testing/fleet.ts'
 import { openWriter } from '../../../shared/repository/writer.ts'
+import { keepLeavingSpareMemory } from '../../../shared/spare-memory.ts'
 import { addMade, type Made, readMade, type Task } from './made.ts'
 import { transferTo } from './target-line.ts'
 
@@ -22,6 +23,8 @@ const fleet = await TestFleet.create()
 const backup = fleet.place(made.length + 1)
 const objects = await transferTo(task.place, backup)
 const run = await testRun()
+const ended = new AbortController()
+void keepLeavingSpareMemory(run.clock, ended.signal)
 const type = known ? 'incremental' : 'full'
 const leansOn = base ? [...base.manifest.facts.leans_on.map(({ id }) => id), base.manifest.facts.id] : []
 const options = fleet.options(backup, {
@@ -42,6 +45,7 @@ try {
   await known?.close()
   await objects.close()
   await run.dispose()
+  ended.abort()
 }
 
 function idOf({ manifest, manifestSha256 }: Made) {

@@ -3,6 +3,7 @@ import { testRun } from '../../../agent/engines/testing/run.ts'
 import { openKnown } from '../../../shared/repository/known.ts'
 import { TestFleet } from '../../../shared/repository/testing/fleet.ts'
 import { openWriter } from '../../../shared/repository/writer.ts'
+import { keepLeavingSpareMemory } from '../../../shared/spare-memory.ts'
 import type { Place } from './made.ts'
 import { transferTo } from './target-line.ts'
 
@@ -25,6 +26,8 @@ const fleet = await TestFleet.create()
 const backup = fleet.place(2)
 const objects = await transferTo(task.place, backup)
 const run = await testRun()
+const ended = new AbortController()
+void keepLeavingSpareMemory(run.clock, ended.signal)
 const options = fleet.options(backup, {
   ...{ engine: 'files', type: known ? 'incremental' : 'full', known, objects, scratch: run.scratch },
   ...(known ? { gearKey: known.gearKey } : {}),
@@ -39,4 +42,5 @@ try {
   await known?.close()
   await objects.close()
   await run.dispose()
+  ended.abort()
 }

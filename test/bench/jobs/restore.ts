@@ -4,6 +4,7 @@ import { restorePlan } from '../../../agent/engines/testing/plans.ts'
 import { testRun } from '../../../agent/engines/testing/run.ts'
 import { openReader } from '../../../shared/repository/reader.ts'
 import { Secret } from '../../../shared/secret.ts'
+import { keepLeavingSpareMemory } from '../../../shared/spare-memory.ts'
 import { type JobAnswer, readMade, type Task } from './made.ts'
 import { transferTo } from './target-line.ts'
 
@@ -20,6 +21,8 @@ const keys = (id: string) => new Secret(Buffer.from(made.get(id)?.dataKey ?? '',
 const engine = engineFor(task.engine)
 const objects = await transferTo(task.place, manifest.facts)
 const run = await testRun()
+const ended = new AbortController()
+void keepLeavingSpareMemory(run.clock, ended.signal)
 const reader = await openReader({ manifest, leansOn, keys, objects, signal: run.signal })
 try {
   await engine.restore(restorePlan(engine.config.parse(task.config), null, { parts: task.parts ?? [] }), reader, run)
@@ -30,4 +33,5 @@ try {
   await reader.close()
   await objects.close()
   await run.dispose()
+  ended.abort()
 }

@@ -5,6 +5,7 @@ import { systemClock } from '../../../shared/clock.ts'
 import { giveBack } from '../../../shared/give-back.ts'
 import { createLogger } from '../../../shared/log.ts'
 import { Secret } from '../../../shared/secret.ts'
+import { leaveSpareMemory } from '../../../shared/spare-memory.ts'
 import type { Placement } from '../../../shared/storage/local/place.ts'
 import { LocalTarget, openLocal } from '../../../shared/storage/local/target.ts'
 
@@ -54,5 +55,6 @@ const server = await startLocalServer({
   log: createLogger({ level: 'silent' }),
 })
 const served: Served = { port: server.port, key: key.toString('hex'), certificateSha256: certificate.sha256 }
+leaveSpareMemory()
 process.send?.(served)
 process.on('disconnect', () => process.exit())

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto'
 import { readFileSync, readlinkSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { leaveProgramPages, unchangedMappings } from './program-pages.ts'
+import { FakeClock } from './fake-clock.ts'
+import { keepLeavingSpareMemory, leaveSpareMemory, leavingAsBytesPass, unchangedMappings } from './spare-memory.ts'
 
 /** What of our program file is in memory. */
 function resident(): number {
@@ -15,11 +16,32 @@ function resident(): number {
 describe.runIf(process.platform === 'linux')('the program file', () => {
   it('leaves memory, and what runs goes on', () => {
     const before = resident()
-    leaveProgramPages()
+    leaveSpareMemory()
     // what this test and the threads beside it need is back at once
     expect(resident()).toBeLessThan(before * 0.7)
     expect(createHash('sha256').update('abc').digest('hex')).toMatch(/^ba7816bf8f01cfea4141/)
   })
+})
+
+it('what a job does not use is given back again and again, until it ends', async () => {
+  const clock = new FakeClock()
+  const ended = new AbortController()
+  let left = 0
+  const kept = keepLeavingSpareMemory(clock, ended.signal, () => left++)
+  await clock.advance(6000)
+  expect(left).toBe(3)
+  ended.abort()
+  await kept
+  expect(left).toBe(3)
+})
+
+it('a server gives back what it does not use with every so many bytes that pass it, be it in large objects or small ones', () => {
+  let left = 0
+  const passed = leavingAsBytesPass(() => left++)
+  for (let n = 0; n < 12; n++) passed(16 * 1024 * 1024)
+  expect(left).toBe(3)
+  for (let n = 0; n < 1024; n++) passed(64 * 1024)
+  expect(left).toBe(4)
 })
 
 describe('mappings of the program file', () => {
