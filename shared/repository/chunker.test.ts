@@ -134,6 +134,27 @@ describe('chunks', () => {
     }
   })
 
+  test('do not depend on where in memory the bytes lie', () => {
+    const bytes = seededBytes(9, 60_000)
+    const room = Buffer.from(new ArrayBuffer(bytes.length + 8))
+    for (let at = 0; at < 8; at++) {
+      bytes.copy(room, at)
+      expect(cuts(room.subarray(at, at + bytes.length), small), `at ${at}`).toEqual(written(bytes, 4096, gear))
+    }
+  })
+
+  test('two sources are cut by turns, each by its own key', () => {
+    const bytes = seededBytes(10, 60_000)
+    const tables = [gear, gearTable(Buffer.alloc(32, 8))]
+    const made = tables.map((table) => {
+      const lengths: number[] = []
+      return { lengths, chunker: createChunker(small, table, (chunk) => lengths.push(chunk.length)) }
+    })
+    for (let at = 0; at < bytes.length; at += 5000) for (const { chunker } of made) chunker.push(bytes.subarray(at, at + 5000))
+    for (const { chunker } of made) chunker.end()
+    expect(made.map(({ lengths }) => lengths)).toEqual(tables.map((table) => written(bytes, 4096, table)))
+  })
+
   test('no bytes make no chunk, and the end of an extent makes none by itself', () => {
     const lengths: number[] = []
     const chunker = createChunker({ kind: 'fixed', bytes: 512 }, gear, (chunk) => lengths.push(chunk.length))

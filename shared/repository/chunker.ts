@@ -1,3 +1,4 @@
+import { endianness } from 'node:os'
 import type { Chunking } from '../artifacts.ts'
 import { HoldfastError } from '../errors.ts'
 import { gearTableBytes, MIB } from './format.ts'
@@ -101,29 +102,51 @@ function gearSplitter(average: number, gear: Int32Array): Splitter {
     max,
     scan(bytes, from, to, done) {
       if (done === 0) state[0] = 0
+      load(gear)
       const origin = from - done
       const begin = Math.max(from, origin + min)
       const turn = Math.max(begin, Math.min(to, origin + average))
-      let end = roll(bytes, gear, begin, turn, strict, state)
-      if (end < 0) end = roll(bytes, gear, turn, to, loose, state)
+      let end = roll(bytes, begin, turn, strict, state)
+      if (end < 0) end = roll(bytes, turn, to, loose, state)
       if (end >= 0) return end
       return to - origin >= max ? to : -1
     },
   }
 }
 
+/**
+ * The table in use. V8 knows where a constant of a module lies and how long it is, so that a look-up with a byte is checked by nobody: with the table as an argument the
+ * loops took 1.7 times as long.
+ */
+const GEAR = new Int32Array(256)
+let loaded: Int32Array | null = null
+
+function load(gear: Int32Array): void {
+  if (gear === loaded) return
+  GEAR.set(gear)
+  loaded = gear
+}
+
 const topBits = (count: number): number => (-1 << (32 - count)) | 0
 
-/**
- * The end of the chunk, or -1. A function of its own with nothing captured: V8 keeps the loop in registers only so (four times the
- * speed). `state` carries the hash on.
- */
-function roll(bytes: Buffer, gear: Int32Array, from: number, to: number, mask: number, state: Int32Array): number {
-  let at = from
-  while (to - at >= 4 * LANE && leap(bytes, gear, at, mask, state)) at += 4 * LANE
+/** The end of the chunk, or -1. `state` carries the hash on. */
+function roll(bytes: Buffer, from: number, to: number, mask: number, state: Int32Array): number {
+  // where a whole word of memory begins
+  const aligned = from + (-(bytes.byteOffset + from) & 3)
+  if (!LITTLE_ENDIAN || to - aligned < LANES) return step(bytes, from, to, mask, state)
+  const end = step(bytes, from, aligned, mask, state)
+  if (end >= 0) return end
+  const words = new Int32Array(bytes.buffer, bytes.byteOffset + aligned, (to - aligned) >> 2)
+  let at = aligned
+  while (to - at >= LANES && leap(bytes, at, words, (at - aligned) >> 2, mask, state)) at += LANES
+  return step(bytes, at, to, mask, state)
+}
+
+/** Byte by byte. */
+function step(bytes: Buffer, from: number, to: number, mask: number, state: Int32Array): number {
   let hash = state[0] as number
-  for (; at < to; at++) {
-    hash = ((hash << 1) + (gear[bytes[at] as number] as number)) | 0
+  for (let at = from; at < to; at++) {
+    hash = ((hash << 1) + (GEAR[bytes[at] as number] as number)) | 0
     if ((hash & mask) === 0) return at + 1
   }
   state[0] = hash
@@ -132,28 +155,49 @@ function roll(bytes: Buffer, gear: Int32Array, from: number, to: number, mask: n
 
 /** Bytes that one of four hashes runs over. */
 const LANE = 1024
+const LANES = 4 * LANE
+const LANE_WORDS = LANE / 4
 /** A byte has left the hash after as many more. */
 const WINDOW = 32
+const LITTLE_ENDIAN = endianness() === 'LE'
 
 /**
  * True when no chunk ends in the next four lanes, which are hashed side by side: each step waits for the one before it, so that a processor does four of
- * them in little more time than one. Each lane but the first begins with the bytes before it that its hash depends on.
+ * them in little more time than one. Each lane but the first begins with the bytes before it that its hash depends on. Four bytes are read at a time: `words` is the same
+ * memory as `bytes`, the first lane begins at `from` in the one and at `word` in the other.
  */
-function leap(bytes: Buffer, gear: Int32Array, from: number, mask: number, state: Int32Array): boolean {
-  const second = from + LANE
-  const third = second + LANE
-  const fourth = third + LANE
+function leap(bytes: Buffer, from: number, words: Int32Array, word: number, mask: number, state: Int32Array): boolean {
+  const [second, third, fourth] = [from + LANE, from + 2 * LANE, from + 3 * LANE]
   let [a, b, c, d] = [state[0] as number, 0, 0, 0]
   for (let n = -WINDOW; n < 0; n++) {
-    b = ((b << 1) + (gear[bytes[second + n] as number] as number)) | 0
-    c = ((c << 1) + (gear[bytes[third + n] as number] as number)) | 0
-    d = ((d << 1) + (gear[bytes[fourth + n] as number] as number)) | 0
+    b = ((b << 1) + (GEAR[bytes[second + n] as number] as number)) | 0
+    c = ((c << 1) + (GEAR[bytes[third + n] as number] as number)) | 0
+    d = ((d << 1) + (GEAR[bytes[fourth + n] as number] as number)) | 0
   }
-  for (let n = 0; n < LANE; n++) {
-    a = ((a << 1) + (gear[bytes[from + n] as number] as number)) | 0
-    b = ((b << 1) + (gear[bytes[second + n] as number] as number)) | 0
-    c = ((c << 1) + (gear[bytes[third + n] as number] as number)) | 0
-    d = ((d << 1) + (gear[bytes[fourth + n] as number] as number)) | 0
+  for (let n = word; n < word + LANE_WORDS; n++) {
+    const p = words[n] as number
+    const q = words[n + LANE_WORDS] as number
+    const r = words[n + 2 * LANE_WORDS] as number
+    const s = words[n + 3 * LANE_WORDS] as number
+    a = ((a << 1) + (GEAR[p & 255] as number)) | 0
+    b = ((b << 1) + (GEAR[q & 255] as number)) | 0
+    c = ((c << 1) + (GEAR[r & 255] as number)) | 0
+    d = ((d << 1) + (GEAR[s & 255] as number)) | 0
+    if ((a & mask) === 0 || (b & mask) === 0 || (c & mask) === 0 || (d & mask) === 0) return false
+    a = ((a << 1) + (GEAR[(p >>> 8) & 255] as number)) | 0
+    b = ((b << 1) + (GEAR[(q >>> 8) & 255] as number)) | 0
+    c = ((c << 1) + (GEAR[(r >>> 8) & 255] as number)) | 0
+    d = ((d << 1) + (GEAR[(s >>> 8) & 255] as number)) | 0
+    if ((a & mask) === 0 || (b & mask) === 0 || (c & mask) === 0 || (d & mask) === 0) return false
+    a = ((a << 1) + (GEAR[(p >>> 16) & 255] as number)) | 0
+    b = ((b << 1) + (GEAR[(q >>> 16) & 255] as number)) | 0
+    c = ((c << 1) + (GEAR[(r >>> 16) & 255] as number)) | 0
+    d = ((d << 1) + (GEAR[(s >>> 16) & 255] as number)) | 0
+    if ((a & mask) === 0 || (b & mask) === 0 || (c & mask) === 0 || (d & mask) === 0) return false
+    a = ((a << 1) + (GEAR[p >>> 24] as number)) | 0
+    b = ((b << 1) + (GEAR[q >>> 24] as number)) | 0
+    c = ((c << 1) + (GEAR[r >>> 24] as number)) | 0
+    d = ((d << 1) + (GEAR[s >>> 24] as number)) | 0
     if ((a & mask) === 0 || (b & mask) === 0 || (c & mask) === 0 || (d & mask) === 0) return false
   }
   state[0] = d
