@@ -17,7 +17,7 @@ import {
   SEAL_MAGIC,
   TREE_ROW,
 } from './known-layout.ts'
-import { CheckedPages, NameFilter, SortedPages } from './known-pages.ts'
+import { CACHED_OF_TREES, CheckedPages, NameFilter, SortedPages } from './known-pages.ts'
 import { readUpTo } from './positioned.ts'
 import type { KnownChunks } from './repository.ts'
 import { FileWindow } from './spool-file.ts'
@@ -58,7 +58,7 @@ export class KnownFile implements KnownChunks {
       this.#filter = new NameFilter(head.chunk_rows)
       this.#chunks = new SortedPages(this.#fd, 0, head.chunk_rows, CHUNK_ROW.bytes, CHUNK_ROW.key, file)
       this.#chunks.load((page, at) => this.#filter.add(page, at))
-      this.#trees = new SortedPages(this.#fd, head.trees_at, head.tree_rows, TREE_ROW.bytes, TREE_ROW.key, file)
+      this.#trees = new SortedPages(this.#fd, head.trees_at, head.tree_rows, TREE_ROW.bytes, TREE_ROW.key, file, CACHED_OF_TREES)
       this.#trees.load(null)
     } catch (error) {
       closeSync(this.#fd)

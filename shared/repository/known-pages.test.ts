@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
-import { closeSync, openSync, writeSync } from 'node:fs'
+import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs'
 import path from 'node:path'
 import { expect, test } from 'vitest'
 import { MIB } from './format.ts'
 import { PAGE_BYTES, PageWriter } from './known-layout.ts'
-import { CheckedPages, NameFilter, SortedPages } from './known-pages.ts'
+import { CACHED_OF_TREES, CheckedPages, NameFilter, SortedPages } from './known-pages.ts'
 import { temporaryFolder } from './testing/temporary-folders.ts'
 
 test('the filter in memory has a cap of 8 MiB, however long the list is, and never denies a name that it was given', () => {
@@ -70,6 +70,24 @@ test.each([
       ...Array.from({ length: 1000 }, () => randomBytes(16)),
     ]
     for (const key of strangers) expect(pages.find(key)).toBeNull()
+  } finally {
+    closeSync(fd)
+  }
+})
+
+test('pages that a tree of a hundred thousand files asks for in no order are read and checked once each', () => {
+  const keys = Array.from({ length: 100_000 }, () => randomBytes(16))
+  const fd = openSync(path.join(temporaryFolder(), 'pages'), 'wx+')
+  try {
+    const writer = new PageWriter(22, (page) => void writeSync(fd, page))
+    for (const key of keys.toSorted(Buffer.compare)) writer.add(Buffer.concat([key, Buffer.alloc(6)]))
+    writer.end()
+    const pages = new SortedPages(fd, 0, keys.length, 22, 16, 'pages', CACHED_OF_TREES)
+    pages.load(null)
+    expect(keys.every((key) => pages.find(key))).toBe(true)
+    // what is looked up now and is not on the disk any more comes out of memory
+    ftruncateSync(fd, 0)
+    expect(keys.every((key) => pages.find(key))).toBe(true)
   } finally {
     closeSync(fd)
   }

@@ -2,7 +2,7 @@ import { damaged, MIB } from './format.ts'
 import { checkPage, PAGE_BYTES, pagesFor, rowsPerPage } from './known-layout.ts'
 import { readUpTo } from './positioned.ts'
 
-/** Rows in checksummed pages of a file. In memory: a small cache. */
+/** Rows in checksummed pages of a file. In memory: a small cache, of so many pages at most. */
 export class CheckedPages {
   protected readonly pages: number
   readonly #fd: number
@@ -13,14 +13,14 @@ export class CheckedPages {
   readonly #cache: Buffer
   readonly #cached: Int32Array
 
-  constructor(fd: number, at: number, rows: number, rowBytes: number, file: string) {
+  constructor(fd: number, at: number, rows: number, rowBytes: number, file: string, most = CACHED) {
     this.#fd = fd
     this.#at = at
     this.#rows = rows
     this.#rowBytes = rowBytes
     this.#file = file
     this.pages = pagesFor(rows, rowBytes)
-    this.#cached = new Int32Array(Math.min(CACHED, this.pages)).fill(-1)
+    this.#cached = new Int32Array(Math.min(most, this.pages)).fill(-1)
     this.#cache = Buffer.allocUnsafe(this.#cached.length * PAGE_BYTES)
   }
 
@@ -79,8 +79,8 @@ export class SortedPages extends CheckedPages {
   readonly #keyBytes: number
   readonly #firstKeys: Uint32Array
 
-  constructor(fd: number, at: number, rows: number, rowBytes: number, keyBytes: number, file: string) {
-    super(fd, at, rows, rowBytes, file)
+  constructor(fd: number, at: number, rows: number, rowBytes: number, keyBytes: number, file: string, most = CACHED) {
+    super(fd, at, rows, rowBytes, file, most)
     this.#rowBytes = rowBytes
     this.#keyBytes = keyBytes
     this.#firstKeys = new Uint32Array(this.pages)
@@ -139,6 +139,11 @@ const headOf = (bytes: Buffer, at: number): number => bytes.readUIntBE(at, 6)
 
 /** Pages kept in memory, 256 KiB: enough for rows that are asked for in order, and names never come twice to a page of a long list. */
 const CACHED = 64
+/**
+ * Of the files of trees, 4 MiB for 180,000 of them: each is asked for once, and in the order of its path, which is none here. From the kernel's cache each page would be read and
+ * checked again for almost every file.
+ */
+export const CACHED_OF_TREES = 1024
 
 /**
  * Says of most names that are not in the list that they aren't (a Bloom filter), in at most 8 MiB, without looking at the disk: of all but one in two hundred up to
