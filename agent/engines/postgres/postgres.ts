@@ -1,58 +1,22 @@
-import type { Engine } from '../engine.ts'
-import { addressOf } from './address.ts'
-import { backup } from './backup.ts'
-import { checkPlace } from './check.ts'
-import { type PostgresConfig, postgresConfig } from './config.ts'
-import { countPlace } from './count.ts'
-import { discover } from './discover.ts'
-import { preflight } from './preflight.ts'
-import { preview } from './preview.ts'
-import { restore } from './restore.ts'
-import { openSandbox } from './sandbox.ts'
-import { serverOf } from './server.ts'
-import { withSessions } from './session.ts'
+import { loadedWhenUsed } from '../loaded.ts'
+import { postgresConfig } from './config.ts'
 
 /**
  * One database of a PostgreSQL server, 14 or later, logically: definitions by pg_dump and pg_restore, rows by COPY, at one
  * snapshot. A standby may be backed up; of a cluster with failover, the node that the address leads to.
  */
-export const postgresEngine: Engine<PostgresConfig> = {
-  kind: 'postgres',
-  config: postgresConfig,
-  abilities: {
-    kinds: ['full', 'incremental', 'differential'],
-    parts: 'schema or schema.table',
-    mapping: false,
-    tenants: false,
-    pointInTime: false,
-    overwrite: 'swap',
+export const postgresEngine = loadedWhenUsed(
+  {
+    kind: 'postgres',
+    config: postgresConfig,
+    abilities: {
+      kinds: ['full', 'incremental', 'differential'],
+      parts: 'schema or schema.table',
+      mapping: false,
+      tenants: false,
+      pointInTime: false,
+      overwrite: 'swap',
+    },
   },
-  discover,
-  describe: async (config, run) => {
-    const address = await addressOf(config)
-    return withSessions(address, run, async (sessions) => {
-      const session = await sessions.open()
-      const server = await serverOf(session)
-      const [row] = await session.rows<{ size: string }>('select pg_database_size(current_database()) as size')
-      return {
-        version: server.version,
-        database: address.database,
-        host: address.host,
-        port: String(address.port),
-        role: server.standby ? 'standby' : 'primary',
-        size_bytes: row?.size ?? '0',
-      }
-    })
-  },
-  preflight,
-  backup,
-  preview,
-  restore,
-  placeKey: async ({ config, targetName }) => {
-    const { host, port, database } = await addressOf(config)
-    return JSON.stringify([host, port, targetName ?? database])
-  },
-  count: countPlace,
-  check: checkPlace,
-  sandbox: openSandbox,
-}
+  () => import('./work.ts'),
+)
