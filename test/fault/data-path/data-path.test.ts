@@ -18,6 +18,8 @@ const RANGE = process.env.HOLDFAST_TEST_DATA_PATH_SEEDS ?? FIXED
 const tallied = new Tallied()
 /** At once: much of a seed is waiting, for processes to start and for transfers that are tried again. */
 const LANES = 3
+/** Of other seeds than the fixed ones, which meet everything, as many leave no kind of fault out. */
+const ENOUGH = 500
 /** Then a new world: its store and what was seen on its line stay short. */
 const SEEDS_OF_A_WORLD = 100
 const lane = pLimit(LANES)
@@ -56,7 +58,8 @@ describe(`seeds ${RANGE}`, () => {
 })
 
 it('kills, disks and lines have struck where they were to', ({ skip }) => {
-  if (tallied.seeds < seedsOf(FIXED).length) return skip('there were too few seeds')
+  const asked = RANGE === FIXED ? seedsOf(FIXED).length : ENOUGH
+  if (tallied.seeds < asked) return skip('there were too few seeds')
   const seldom = new Set<string>(['known'])
   const all = ['job', 'agent', ...PLACES, ...LINES].filter((one) => !seldom.has(one))
   expect([...tallied.struck]).toEqual(expect.arrayContaining(all))
