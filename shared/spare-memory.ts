@@ -19,7 +19,7 @@ export function leaveSpareMemory(): void {
   trim(0)
 }
 
-/** What a job leaves in so much time is less than its buffers; to give it back takes five milliseconds. */
+/** What a job leaves in so much time is less than its buffers; to give it back takes ten milliseconds of a processor. */
 const EVERY_MS = 2000
 
 /** The same again and again, until the signal. Never throws. */

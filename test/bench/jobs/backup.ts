@@ -22,7 +22,9 @@ if (base && !known) throw new Error('the list of known chunks of the last backup
 const fleet = await TestFleet.create()
 const backup = fleet.place(made.length + 1)
 const objects = await transferTo(task.place, backup)
-const run = await testRun()
+const kept = await testRun()
+// a job adds up what an engine tells it; a test's list of it would count as the job's memory
+const run = { ...kept, progress: () => undefined }
 const ended = new AbortController()
 void keepLeavingSpareMemory(run.clock, ended.signal)
 const type = known ? 'incremental' : 'full'
