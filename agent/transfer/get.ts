@@ -1,10 +1,11 @@
-import { type Dispatcher, request } from 'undici'
+import type { Dispatcher } from 'undici'
 import { HoldfastError } from '../../shared/errors.ts'
 import { giveBack } from '../../shared/give-back.ts'
 import { MAX_OBJECT_BYTES } from '../../shared/storage/target.ts'
 import { type Address, requireAddress } from './address.ts'
 import { discard, type Meaning, meaningOf, problemCode } from './answers.ts'
 import { Patience } from './patience.ts'
+import { request } from './request.ts'
 import type { Line } from './transfer.ts'
 
 interface Range {

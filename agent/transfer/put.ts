@@ -1,10 +1,10 @@
 import { Readable } from 'node:stream'
-import { request } from 'undici'
 import { HoldfastError } from '../../shared/errors.ts'
 import { MAX_OBJECT_BYTES } from '../../shared/storage/target.ts'
 import { type Address, requireAddress } from './address.ts'
 import { type Meaning, meaningOf, problemCode } from './answers.ts'
 import { Patience } from './patience.ts'
+import { request } from './request.ts'
 import { paced } from './throttle.ts'
 import type { Line, ObjectToPut } from './transfer.ts'
 

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { createRequire } from 'node:module'
 import { type AddressInfo, createServer } from 'node:net'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { systemClock } from '../../shared/clock.ts'
@@ -162,11 +163,14 @@ test('without a rate nothing is held back', async () => {
   expect(clock.sleeping).toBe(0)
 })
 
-/** A server that answers everything with the same bytes and closes. */
-async function answering(bytes: Buffer): Promise<string> {
+/** A server that answers everything with the same bytes and closes. `asked` gets the first line of each request. */
+async function answering(bytes: Buffer, asked: string[] = []): Promise<string> {
   const server = createServer((socket) => {
     socket.on('error', () => undefined)
-    socket.once('data', () => socket.end(bytes))
+    socket.once('data', (head: Buffer) => {
+      asked.push(head.toString('latin1').split('\r\n', 1)[0] as string)
+      socket.end(bytes)
+    })
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   onTestFinished(() => new Promise<void>((resolve) => server.close(() => resolve())))
@@ -272,4 +276,17 @@ test('a problem is read to 16 KiB for its code, and a message holds nothing else
 test('what answers with something else than HTTP is target_unreachable, with the reason', async () => {
   const transfer = reader(await answering(Buffer.from('SSH-2.0-OpenSSH_9.2\r\n')), { patienceMs: 300 })
   await expect(transfer.get('a', null, signal)).rejects.toMatchObject({ code: 'target_unreachable' })
+})
+
+test('an address is asked for as it was signed, path and query', async () => {
+  const asked: string[] = []
+  const url = await answering(Buffer.from('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab'), asked)
+  expect(await reader(`${url}%2Fb/c?sig=%2B%3D&x`, {}).get('a', null, signal)).toEqual(Buffer.from('ab'))
+  expect(asked).toEqual(['GET /a%2Fb/c?sig=%2B%3D&x HTTP/1.1'])
+})
+
+test('of undici no more is loaded than a transfer needs: its main module is 4 MB in each job', () => {
+  const loaded = Object.keys(createRequire(import.meta.url).cache)
+  expect(loaded.some((file) => file.endsWith('/undici/lib/dispatcher/agent.js'))).toBe(true)
+  expect(loaded.filter((file) => file.endsWith('/undici/index.js'))).toEqual([])
 })
