@@ -13,6 +13,7 @@ const BROKEN: Readonly<Record<string, readonly [file: string, breach: string]>> 
   'shared imports neither program': ['shared/x.ts', '../agent/process/tools.ts'],
   'the product does not need its tests': ['agent/jobs/x.ts', '../../shared/fake-clock.ts'],
   'the domain does no I/O': ['control-plane/domain/x.ts', 'node:fs'],
+  'a job reads no YAML': ['agent/jobs/x.ts', '../config/agent-config.ts'],
   'an engine stands alone': ['agent/engines/sqlite/x.ts', '../files/tree.ts'],
   'an engine does not see the registry': ['agent/engines/sqlite/x.ts', '../registry.ts'],
   'an engine does not see repository or storage': ['agent/engines/sqlite/x.ts', '../../../shared/repository/writer.ts'],
