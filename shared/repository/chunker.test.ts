@@ -141,6 +141,12 @@ describe('chunks', () => {
       bytes.copy(room, at)
       expect(cuts(room.subarray(at, at + bytes.length), small), `at ${at}`).toEqual(written(bytes, 4096, gear))
     }
+    // each ends with the first byte at which it may, before the words of memory begin that are read at once
+    const zeros = Buffer.from(new ArrayBuffer(20_008))
+    const large: Chunking = { kind: 'content-defined', averageBytes: 16_384 }
+    for (let at = 0; at < 8; at++) {
+      expect(cuts(zeros.subarray(at, at + 20_000), large, [], steered), `at ${at}`).toEqual([4097, 4097, 4097, 4097, 3612])
+    }
   })
 
   test('two sources are cut by turns, each by its own key', () => {
