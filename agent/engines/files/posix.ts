@@ -76,6 +76,7 @@ const [WAIT_BEFORE, WRITE, WAIT_AFTER] = [1, 2, 4]
 const DONT_NEED = 4
 /** macOS: position 0, XATTR_NOFOLLOW. */
 const attributeOptions = linux ? [] : [0, 1]
+const optionsOfList = attributeOptions.slice(1)
 
 function terminated(bytes: Buffer): Buffer {
   const text = Buffer.allocUnsafe(bytes.length + 1)
@@ -224,7 +225,7 @@ function inAnotherThread(call: Call, syscall: string, args: number[]): Promise<v
 /** Extended attributes of the entry itself, never of what a link points to. Empty where the file system has none. */
 export function listAttributes(path: Buffer): Buffer[] {
   const name = terminated(path)
-  const list = grow((target) => calls.list(name, target, target.length, ...attributeOptions.slice(1)))
+  const list = grow((target) => calls.list(name, target, target.length, ...optionsOfList))
   if (!list) return []
   const names: Buffer[] = []
   for (let start = 0; start < list.length; ) {
@@ -258,12 +259,15 @@ export function removeAttribute(path: Buffer, name: Buffer): void {
 
 /** Almost every answer fits into it, and most are empty: a buffer for each would cost more than the call. */
 const first = Buffer.alloc(256)
+const NONE = Buffer.alloc(0)
 
 /** Calls with a larger buffer until the answer fits. */
 function grow(call: (target: Buffer) => number | bigint): Buffer | null {
   for (let target = first; ; target = Buffer.alloc(target.length * 16)) {
     try {
-      const bytes = target.subarray(0, check('getxattr', call(target)))
+      const length = check('getxattr', call(target))
+      if (length === 0) return NONE
+      const bytes = target.subarray(0, length)
       return target === first ? Buffer.from(bytes) : bytes
     } catch (error) {
       if (hasCode(error, 'ENODATA', 'ENOATTR', 'ENOTSUP', 'EOPNOTSUPP')) return null

@@ -6,12 +6,12 @@ import type { FilesConfig } from './config.ts'
 /** Which entries of a tree are meant. Paths that are not UTF-8 are matched with U+FFFD for what is not. */
 export class Selection {
   readonly #include: ((path: string) => boolean) | null
-  readonly #exclude: (path: string) => boolean
+  readonly #exclude: ((path: string) => boolean) | null
   readonly #parts: Parts
 
   constructor(config: FilesConfig, parts: Parts) {
     this.#include = config.include.length > 0 ? matcher(config.include) : null
-    this.#exclude = config.exclude.length > 0 ? matcher(config.exclude) : () => false
+    this.#exclude = config.exclude.length > 0 ? matcher(config.exclude) : null
     this.#parts = parts
   }
 
@@ -20,11 +20,10 @@ export class Selection {
    * which something may be; it is kept only if something is. `insideTaken`: its folder was taken.
    */
   judge(path: Buffer, insideTaken: boolean): 'take' | 'enter' | 'skip' {
-    const text = path.toString('utf8')
-    if (this.#exclude(text)) return 'skip'
+    if (this.#exclude?.(path.toString('utf8'))) return 'skip'
     const part = this.#parts.judge(path)
     if (part !== 'take') return part
-    return !this.#include || insideTaken || this.#include(text) ? 'take' : 'enter'
+    return !this.#include || insideTaken || this.#include(path.toString('utf8')) ? 'take' : 'enter'
   }
 }
 

@@ -1,5 +1,6 @@
 import { type BigIntStats, lstatSync, readdirSync, statfsSync } from 'node:fs'
 import { type Beneath, join } from './beneath.ts'
+import { typeOf } from './entry.ts'
 import { hasCode } from './posix.ts'
 import type { Report } from './report.ts'
 import type { Selection } from './select.ts'
@@ -52,13 +53,14 @@ export function* walk(tree: Beneath, options: WalkOptions): Generator<Found | ty
     const verdict = found ? options.selection.judge(found.path, level.taken) : 'skip'
     if (!found || verdict === 'skip') continue
     if (verdict === 'take') {
-      for (const above of levels.filter(({ pending }) => pending)) {
+      for (const above of levels) {
+        if (!above.pending) continue
         above.pending = false
         yield above.folder
       }
       yield found
     }
-    if (found.stat.isDirectory()) levels.push(walker.open(found, verdict === 'take'))
+    if (typeOf(found.stat) === 'directory') levels.push(walker.open(found, verdict === 'take'))
   }
 }
 
