@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { readdir, stat } from 'node:fs/promises'
 import path from 'node:path'
-import { cpuSecondsOf, proportionalBytesOf, residentBytesOf, treeOf } from './process-tree.ts'
+import { cpuSecondsOf, memoryOf, residentBytesOf, treeOf } from './process-tree.ts'
 
 export interface Usage {
   /** User and system time of all processes. */
@@ -59,8 +59,9 @@ export async function measure(
     }
     cpuSeconds = Math.max(cpuSeconds, cpuSecondsOf(tree))
     const exactly = looks % EXACTLY_EVERY === 0
-    alone.look(tree, exactly)
-    whole.look([...tree, ...server], exactly)
+    const exact = countedOnce()
+    alone.look(tree, exactly, exact)
+    whole.look([...tree, ...server], exactly, exact)
     looks++
   }, EVERY_MS)
   const status = await new Promise<number | null>((resolve, reject) => {
@@ -87,12 +88,23 @@ class PeakMemory {
   bytes = 0
   #shared = 0
 
-  look(pids: readonly number[], exactly: boolean): void {
+  /** `exact`: what each of them has, as it is at this moment. */
+  look(pids: readonly number[], exactly: boolean, exact: (pid: number) => number): void {
     const resident = residentBytesOf(pids)
     if (!exactly && resident - this.#shared <= this.bytes) return
-    const bytes = proportionalBytesOf(pids)
+    const bytes = pids.reduce((sum, pid) => sum + exact(pid), 0)
     this.#shared = resident - bytes
     this.bytes = Math.max(this.bytes, bytes)
+  }
+}
+
+/** Each process is counted once at one moment, in whatever sums it is. */
+function countedOnce(): (pid: number) => number {
+  const counted = new Map<number, number>()
+  return (pid) => {
+    const bytes = counted.get(pid) ?? memoryOf(pid).pss
+    counted.set(pid, bytes)
+    return bytes
   }
 }
 

@@ -36,12 +36,10 @@ export function residentBytesOf(pids: readonly number[]): number {
   return pids.reduce((sum, pid) => sum + Number(textOf(`/proc/${pid}/statm`).split(' ')[1] ?? 0) * PAGE, 0)
 }
 
-/** Its share of what it has in memory, where others have the same pages. The kernel looks at every page for it: milliseconds for each process. */
-export function proportionalBytesOf(pids: readonly number[]): number {
-  return pids.reduce((sum, pid) => sum + memoryOf(pid).pss, 0)
-}
-
-/** What it has in memory, its share of that where others have the same pages, and what nobody else has. */
+/**
+ * What it has in memory, its share of that where others have the same pages, and what nobody else has. The kernel looks at every page for it: milliseconds for
+ * each process.
+ */
 export function memoryOf(pid: number): { rss: number; pss: number; own: number } {
   const text = textOf(`/proc/${pid}/smaps_rollup`)
   const bytes = (what: string) => Number(new RegExp(`^${what}:\\s+(\\d+) kB$`, 'm').exec(text)?.[1] ?? 0) * 1024
