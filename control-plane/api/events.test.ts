@@ -1,5 +1,6 @@
 import { afterEach, expect, test } from 'vitest'
 import { FakeClock } from '../../shared/fake-clock.ts'
+import { waitFor } from '../../test/harness/wait.ts'
 import { eventStream } from './events.ts'
 import type { JobEventView } from './schemas/jobs.ts'
 import { authorization, type FakeApi, fakeApi } from './testing/fake-api.ts'
@@ -128,7 +129,7 @@ test('a client that goes away, or a server that stops, ends the work behind the 
   const leaving = new AbortController()
   await open(leaving.signal)
   leaving.abort()
-  await expect.poll(() => ended).toBe(1)
+  await waitFor('the work to end', () => ended === 1)
   const second = await open()
   await api.app.close()
   expect(ended).toBe(2)

@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto'
 import { eq } from 'drizzle-orm'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { FakeClock } from '../../shared/fake-clock.ts'
+import { randomBase32 } from '../../shared/ids.ts'
 import type { Manifest } from '../../shared/manifest/manifest.ts'
 import { catalogsUnderTest, type TestCatalog } from '../../test/harness/catalogs.ts'
 import { adoptBackup, adoptLeans, type FoundManifest } from './adopt.ts'
@@ -244,10 +244,7 @@ describe.each(catalogs)('backups, $kind', ({ open }) => {
 
   describe('a rebuilt catalog', () => {
     function found(host: string, sequence: number, leansOn: string[] = []): FoundManifest {
-      const id = `2026010${sequence}T020000Z-${randomBytes(10)
-        .toString('hex')
-        .replace(/[^0-9]/g, '0')
-        .slice(0, 10)}`
+      const id = `2026010${sequence}T020000Z-${randomBase32(10)}`
       const facts = {
         ...{
           format: 1,
