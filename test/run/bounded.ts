@@ -12,6 +12,8 @@ export interface BoundedOptions {
   readonly cwd?: string
   readonly env?: Readonly<Record<string, string>>
   readonly limitMs: number
+  /** Aborted: its limit is over already. */
+  readonly over?: AbortSignal
   /** Show its output as it comes; otherwise it is only kept (the last 64 KiB). */
   readonly show?: boolean
 }
@@ -39,10 +41,12 @@ export function runBounded(
     const end = () => {
       if (child.pid !== undefined) endTree(child.pid).catch(reject)
     }
-    const timer = setTimeout(() => {
+    const timeOut = () => {
       timedOut = true
       end()
-    }, options.limitMs)
+    }
+    const timer = setTimeout(timeOut, options.limitMs)
+    options.over?.addEventListener('abort', timeOut, { once: true })
     context.signal.addEventListener('abort', end, { once: true })
     const take = (stream: NodeJS.WriteStream) => (piece: Buffer) => {
       if (options.show && !context.quiet) stream.write(piece)
@@ -54,6 +58,7 @@ export function runBounded(
     // `exit`, not `close`: a server that a suite left running holds our pipes open.
     child.once('exit', (status) => {
       clearTimeout(timer)
+      options.over?.removeEventListener('abort', timeOut)
       context.signal.removeEventListener('abort', end)
       setImmediate(() => {
         child.stdout.destroy()

@@ -6,6 +6,7 @@ import { type ThrowAwayFolder, throwAwayFolder } from '../harness/folders.ts'
 import { isRunning, startProcess } from '../harness/processes.ts'
 import { waitFor } from '../harness/wait.ts'
 import { CAMPAIGNS, readArguments } from './arguments.ts'
+import { runBounded } from './bounded.ts'
 import { endNoted, endTree } from './end-processes.ts'
 import { lockTrouble } from './lock-file.ts'
 import { report } from './report.ts'
@@ -19,8 +20,8 @@ beforeEach(async () => {
 })
 afterEach(() => folder.remove())
 
-/** A project of its own with the run's reporter and one suite file. */
-async function runAlone(suite: string, limitMs = 15_000) {
+/** A project of its own with the run's reporter and one suite file. It has nearly as long as a test has; `over` ends it sooner. */
+async function runAlone(suite: string, over?: AbortSignal) {
   const root = path.join(folder.path, 'project')
   await mkdir(path.join(root, 'test'), { recursive: true })
   await symlink(path.join(ROOT, 'node_modules'), path.join(root, 'node_modules'))
@@ -40,7 +41,7 @@ async function runAlone(suite: string, limitMs = 15_000) {
     signal: new AbortController().signal,
     quiet: true,
   }
-  return runSuite('unit', context, { filters: [], partsFile: path.join(folder.path, 'parts'), limitMs })
+  return runSuite('unit', context, { filters: [], partsFile: path.join(folder.path, 'parts'), limitMs: 50_000, over })
 }
 
 describe('a suite', () => {
@@ -71,17 +72,27 @@ describe('a suite', () => {
 
   it('that hangs is ended with the servers that it started', async () => {
     const noted = path.join(folder.path, 'pid')
+    const notes = path.join(folder.path, 'run', 'unit', 'notes')
     const hang = `import { writeFileSync } from 'node:fs'
       it('hangs', async () => {
         const server = await startProcess('/bin/sleep', ['600'])
         writeFileSync(${JSON.stringify(noted)}, String(server.pid))
         for (;;) {}
       })`
-    const outcome = await runAlone(hang, 4000)
+    const over = new AbortController()
+    const run = runAlone(hang, over.signal)
+    const server = await waitFor('the suite to hang', async () => Number(await readFile(noted, 'utf8')) || null)
+    await waitFor('its beginning to be noted', async () => (await readFile(notes, 'utf8')).includes('"begin"'))
+    over.abort()
+    const outcome = await run
     expect(outcome.failed).toBeGreaterThan(0)
     expect(outcome.trouble).toContain('files that had not ended: a.test.ts')
-    const server = Number(await readFile(noted, 'utf8'))
     await waitFor('the server to end', () => !isRunning(server))
+  })
+
+  it('is ended when its limit is over', async () => {
+    const context = { root: folder.path, node: process.execPath, folder: folder.path, signal: new AbortController().signal }
+    expect(await runBounded(context, '/bin/sleep', ['600'], { limitMs: 1 })).toMatchObject({ status: null, timedOut: true })
   })
 
   it('whose process died is counted up to there and fails', () => {
