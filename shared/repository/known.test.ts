@@ -23,7 +23,7 @@ const reads: string[] = []
 const write = (day: number) => async (sink: BackupSink) => {
   await sink.stream({ name: 'dump', chunking }, pieces(Buffer.concat([seededBytes(1, 2_000_000), seededBytes(day, 50_000)])))
   const files = Array.from({ length: 300 }, (_, n) =>
-    file({ path: `f${n}`, bytes: seededBytes(100 + n, 900 + n), identity: `${n}`, onRead: () => reads.push(`f${n}`) }),
+    file({ path: `file ${n}`, bytes: seededBytes(100 + n, 900 + n), identity: `${n}`, onRead: () => reads.push(`file ${n}`) }),
   )
   const sparse = [
     { offset: 10_000, bytes: seededBytes(3, 9000) },
@@ -91,8 +91,7 @@ describe('the list of known chunks', () => {
     const ref = { host: facts.host, source: facts.source, id: facts.id }
     const index = await openIndex(sealed, ref, 1, [fleet.agentIdentity])
     const text = JSON.stringify(index)
-    // hashes and keys hold any letters by chance
-    expect(text.replace(/[0-9a-f]{64}/g, '')).not.toContain('f17')
+    expect(text).not.toContain('file 17')
     await expect(openIndex(sealed, ref, 1, [await newAgeIdentity()])).rejects.toMatchObject({
       code: 'key_missing',
     })
