@@ -92,22 +92,22 @@ describe('what was changed is fetched, and no more than the blocks that it lies 
     fs.closeSync(fd)
     fs.utimesSync(large(), atime, mtime)
   }
-  const replace = (make: () => void) => {
+  const replace = (make: () => unknown) => {
     fs.renameSync(large(), shop.beside('moved'))
-    make()
+    return make()
   }
 
-  test.each<[string, number, () => void]>([
+  test.each<[string, number, () => unknown]>([
     ['changed in the middle', BLOCK, () => rewrite((fd) => fs.writeSync(fd, 'changed', LARGE / 2))],
     ['truncated', 2 * BLOCK, () => fs.truncateSync(large(), LARGE - MIB)],
     ['grown', 0, () => fs.appendFileSync(large(), seededBytes(7, MIB))],
     ['of other content, the same length and time', LARGE, () => rewrite((fd) => fs.writeSync(fd, seededBytes(8, LARGE)))],
     ['removed', LARGE, () => fs.rmSync(large())],
     ['replaced by a link to itself elsewhere', LARGE, () => replace(() => fs.symlinkSync('../moved', large()))],
-    ['replaced by a FIFO', LARGE, () => replace(() => void runCommand('mkfifo', [large()]))],
+    ['replaced by a FIFO', LARGE, () => replace(() => runCommand('mkfifo', [large()]))],
     ['replaced by a folder', LARGE, () => replace(() => fs.mkdirSync(large()))],
   ])('a file that was %s', async (_, bytes, change) => {
-    change()
+    await change()
     const { fetched, found } = await restore()
     fs.rmSync(shop.beside('moved'), { force: true })
     expect(inventory(shop.root)).toEqual(before)
