@@ -7,6 +7,7 @@ const project = (name: string, include: string[], testTimeout: number) => ({
     include,
     testTimeout,
     hookTimeout: testTimeout,
+    expect: { poll: { timeout: 30_000 } },
     pool: 'forks' as const,
     setupFiles: ['shared/repository/testing/remove-folders.ts'],
   },

@@ -6,6 +6,7 @@ import { systemClock } from '../../shared/clock.ts'
 import { FakeClock } from '../../shared/fake-clock.ts'
 import type { SignedRequest } from '../../shared/generated/holdfast/agent/v1/objects.ts'
 import { createLogger } from '../../shared/log.ts'
+import { waitFor } from '../../test/harness/wait.ts'
 import { requireAddress } from './address.ts'
 import { failure, meaningOf } from './answers.ts'
 import { Patience } from './patience.ts'
@@ -253,7 +254,7 @@ test.each([null, 100_000])('an abort in the middle of a body ends it at once wit
   const stop = new AbortController()
   const getting = transfer.get('a', null, stop.signal)
   getting.catch(() => undefined)
-  await vi.waitFor(() => expect(transfer.totals.receivedBytes).toBeGreaterThan(0))
+  await waitFor('a piece of the body', () => transfer.totals.receivedBytes > 0)
   stop.abort(new Error('cancelled'))
   await expect(getting).rejects.toThrow('cancelled')
 })

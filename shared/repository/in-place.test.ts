@@ -1,4 +1,5 @@
-import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { waitFor } from '../../test/harness/wait.ts'
 import type { EarlierFile, EarlierTree, TreeEntry } from '../artifacts.ts'
 import type { Manifest } from '../manifest/manifest.ts'
 import { MIB } from './format.ts'
@@ -208,7 +209,7 @@ test('what is read in place ahead of its turn is bounded, and nothing is before 
   expect(there.readBytes).toBe(0)
   const reading = entry.read()[Symbol.asyncIterator]()
   await reading.next()
-  await vi.waitFor(() => expect(there.readBytes).toBeGreaterThan(7 * MIB))
+  await waitFor('what is read ahead', () => there.readBytes > 7 * MIB)
   for (let turn = 0; turn < 1000; turn++) await new Promise((resolve) => setImmediate(resolve))
   expect(there.readBytes).toBeLessThan(12 * MIB)
   await reading.return?.()

@@ -1,4 +1,5 @@
-import { beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest'
+import { waitFor } from '../../test/harness/wait.ts'
 import type { TreeOutput } from '../artifacts.ts'
 import { HoldfastError } from '../errors.ts'
 import { objectKey } from '../manifest/layout.ts'
@@ -56,7 +57,7 @@ describe('a backup is read ahead of who uses it', () => {
     const stream = reader.openStream('stream')[Symbol.asyncIterator]()
     const first = await stream.next()
     expect(sha256(first.value)).toEqual(sha256(seededBytes(1, WHOLE).subarray(0, first.value.length)))
-    await vi.waitFor(() => expect(fetched()).toBeGreaterThan(8 * MIB))
+    await waitFor('what comes ahead', () => fetched() > 8 * MIB)
     // fetches from memory need no more than turns of the loop
     for (let turn = 0; turn < 1000; turn++) await new Promise((resolve) => setImmediate(resolve))
     expect(fetched()).toBeLessThan(AT_MOST)
