@@ -17,13 +17,14 @@ import { copyEmptyCatalog } from './catalogs.ts'
 import { runCommand } from './commands.ts'
 import { type ThrowAwayFolder, throwAwayFolder } from './folders.ts'
 import { Operator } from './operator.ts'
+import { freePort } from './ports.ts'
 import { type StartedProcess, startProcess } from './processes.ts'
 import { compiled, startServerProcess, startShiftedServer } from './server-process.ts'
 import type { ShiftedClock } from './shifted-clock.ts'
 import { waitFor } from './wait.ts'
 
 /**
- * A whole Holdfast for a story: a control plane in this process, on free ports, with real gRPC, HTTPS and a real catalog, and agents
+ * A whole Holdfast for a story: a control plane in this process, on free ports that stay its own, with real gRPC, HTTPS and a real catalog, and agents
  * that are the real program, each a process with a home of its own. `await using` takes all of it down.
  */
 
@@ -67,19 +68,23 @@ export class TestHoldfast implements AsyncDisposable {
   readonly agents = new Map<string, TestAgent>()
   /** The control plane runs as a process of its own: nothing of `server` but its facts is of use then. */
   #outside = false
-  #ports: { api: number; agents: number; enrolment: number; objects: number } = { api: 0, agents: 0, enrolment: 0, objects: 0 }
+  readonly #ports: Readonly<Record<'api' | 'agents' | 'enrolment' | 'objects', number>>
   #adminKey = ''
 
-  private constructor(folder: ThrowAwayFolder, options: HoldfastOptions, recovery: TestHoldfast['recovery']) {
-    this.folder = folder
-    this.options = options
-    this.recovery = recovery
+  private constructor(parts: Pick<TestHoldfast, 'folder' | 'options' | 'recovery'>, ports: readonly number[]) {
+    this.folder = parts.folder
+    this.options = parts.options
+    this.recovery = parts.recovery
+    const [api = 0, agents = 0, enrolment = 0, objects = 0] = ports
+    this.#ports = { api, agents, enrolment, objects }
   }
 
   static async start(options: HoldfastOptions = {}): Promise<TestHoldfast> {
     const identity = await newAgeIdentity()
     const recovery = { recipient: await recipientOf(identity), identity: identity.reveal() }
-    const holdfast = new TestHoldfast(await throwAwayFolder(), options, recovery)
+    // its own while it is stopped, too
+    const ports = await Promise.all(Array.from({ length: 4 }, freePort))
+    const holdfast = new TestHoldfast({ folder: await throwAwayFolder(), options, recovery }, ports)
     if (!options.catalog) {
       const folder = path.join(holdfast.home, 'catalog')
       await mkdir(folder, { recursive: true })
@@ -94,8 +99,6 @@ export class TestHoldfast implements AsyncDisposable {
   /** Starts the control plane; again after `stopServer` on the same ports and the same catalog. */
   async startServer(more: Partial<ServerOptions> = {}): Promise<void> {
     this.server = await startServer({ ...this.#serverOptions(), ...more })
-    const { api, agents, enrolment, objects } = this.server.ports
-    this.#ports = { api, agents, enrolment, objects: objects ?? 0 }
     if (this.server.adminKey) this.#adminKey = this.server.adminKey.reveal()
     this.operator = new Operator(this.server.apiUrl, this.#adminKey)
     this.#outside = false
