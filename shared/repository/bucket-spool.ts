@@ -10,7 +10,7 @@ export class BucketSpool {
   readonly #rowBytes: number
   readonly #keyBytes: number
   readonly #buckets: Bucket[]
-  #end = 0
+  #pieces = 0
 
   constructor(file: string, rowBytes: number, keyBytes: number) {
     this.#fd = openSync(file, 'wx+', 0o600)
@@ -32,11 +32,16 @@ export class BucketSpool {
 
   /** Each bucket's rows in rising order of their keys; of rows with the same key only the one added first. */
   *sorted(keep: (row: Buffer) => boolean): Generator<Buffer> {
+    // the same memory for every bucket: left to the collector, that of one after the other would pile up
+    const most = this.#buckets.reduce((rows, bucket) => Math.max(rows, bucket.rows), 0)
+    if (most > PLACES) throw new RangeError(`${most} rows in a bucket`)
+    const memory = Buffer.allocUnsafe(most * this.#rowBytes)
+    const ranks = new Float64Array(most)
     for (const bucket of this.#buckets) {
-      const rows = this.#load(bucket)
+      const rows = this.#load(bucket, memory)
       const key = this.#keyBytes
       let before = -1
-      for (const at of this.#order(rows, keep)) {
+      for (const at of this.#order(rows, ranks, keep)) {
         if (before >= 0 && rows.compare(rows, at, at + key, before, before + key) === 0) continue
         before = at
         yield rows.subarray(at, at + this.#rowBytes)
@@ -48,10 +53,8 @@ export class BucketSpool {
    * Where the rows begin, in rising order of their keys, then as they were added. Sorted as numbers that are made of a key's first bits and the row's
    * place: to compare keys with each other costs ten times as much. Where those bits are the same, the keys decide.
    */
-  #order(rows: Buffer, keep: (row: Buffer) => boolean): Float64Array {
+  #order(rows: Buffer, ranks: Float64Array, keep: (row: Buffer) => boolean): Float64Array {
     const length = this.#rowBytes
-    const ranks = new Float64Array(rows.length / length)
-    if (ranks.length > PLACES) throw new RangeError(`${ranks.length} rows in a bucket`)
     let kept = 0
     for (let at = 0; at < rows.length; at += length) {
       if (keep(rows.subarray(at, at + length))) ranks[kept++] = firstBits(rows, at) * PLACES + at / length
@@ -85,18 +88,18 @@ export class BucketSpool {
 
   #flush(bucket: Bucket): void {
     if (!bucket.buffer) return
-    writeWhole(this.#fd, bucket.buffer.subarray(0, bucket.fill), this.#end)
-    bucket.pieces.push({ at: this.#end, length: bucket.fill })
-    this.#end += bucket.fill
+    writeWhole(this.#fd, bucket.buffer.subarray(0, bucket.fill), this.#pieces * bucket.fill)
+    bucket.pieces.push(this.#pieces++)
     bucket.fill = 0
   }
 
-  #load(bucket: Bucket): Buffer {
-    const rows = Buffer.allocUnsafe(bucket.rows * this.#rowBytes)
+  #load(bucket: Bucket, memory: Buffer): Buffer {
+    const rows = memory.subarray(0, bucket.rows * this.#rowBytes)
+    const length = ROWS_IN_MEMORY * this.#rowBytes
     let at = 0
     for (const piece of bucket.pieces) {
-      readWhole(this.#fd, rows.subarray(at, at + piece.length), piece.at, 'the spool of the list of known chunks')
-      at += piece.length
+      readWhole(this.#fd, rows.subarray(at, at + length), piece * length, 'the spool of the list of known chunks')
+      at += length
     }
     if (bucket.buffer) bucket.buffer.copy(rows, at, 0, bucket.fill)
     bucket.buffer = null
@@ -107,14 +110,16 @@ export class BucketSpool {
 interface Bucket {
   buffer: Buffer | null
   fill: number
-  pieces: Array<{ at: number; length: number }>
+  /** Numbers of the full pieces that lie in the file, all of one length. */
+  pieces: number[]
   rows: number
 }
 
 const CLOSED = -1
 const BUCKET_BITS = 6
 const BUCKETS = 1 << BUCKET_BITS
-const ROWS_IN_MEMORY = 1024
+/** Of a bucket. All together 700 KB of a list of chunks, which one gigabyte fills. */
+const ROWS_IN_MEMORY = 256
 /** Rows of a bucket at most. */
 const PLACES = 2 ** 24
 const NOT_OF_BUCKET = 2 ** (32 - BUCKET_BITS) - 1
