@@ -80,9 +80,7 @@ async function expectGood(on: FaultBench, job: JobView): Promise<void> {
   expect(await treeHash(path.join(data, name))).toBe(await treeHash(path.join(data, 'tree')))
 }
 
-it('one is killed while its agent makes a backup: the agent goes on with it at the other', { timeout: 120_000 }, async ({
-  skip,
-}) => {
+it('one is killed while its agent makes a backup: the agent goes on with it at the other', async ({ skip }) => {
   const on = use(skip)
   const killed = await otherHoldsStream(on)
   const { caught, release } = on.catchOne(describesBackup)
@@ -97,7 +95,7 @@ it('one is killed while its agent makes a backup: the agent goes on with it at t
   await expectGood(on, over)
 })
 
-it('one is killed between commit and manifest: the other finishes the commit', { timeout: 120_000 }, async ({ skip }) => {
+it('one is killed between commit and manifest: the other finishes the commit', async ({ skip }) => {
   const on = use(skip)
   const killed = await otherHoldsStream(on)
   const { caught, release } = on.catchOne(({ method, url }) => method === 'PUT' && url.includes('/manifest.json'))
@@ -111,9 +109,9 @@ it('one is killed between commit and manifest: the other finishes the commit', {
   await expectGood(on, over)
 })
 
-it('one is paused in the middle of a commit and wakes when all is over: what it still writes changes nothing', {
-  timeout: 120_000,
-}, async ({ skip }) => {
+it('one is paused in the middle of a commit and wakes when all is over: what it still writes changes nothing', async ({
+  skip,
+}) => {
   const on = use(skip)
   const paused = await otherHoldsStream(on)
   const { caught, release } = on.catchOne(({ method, url }) => method === 'PUT' && url.includes('/manifest.json'))
@@ -133,9 +131,7 @@ it('one is paused in the middle of a commit and wakes when all is over: what it 
   await expectGood(on, over)
 })
 
-it('a schedule that is due on two control planes at once fires once for each due time', { timeout: 120_000 }, async ({
-  skip,
-}) => {
+it('a schedule that is due on two control planes at once fires once for each due time', async ({ skip }) => {
   const on = use(skip)
   const { holdfast, clock } = on
   const second = await holdfast.startAnother('second')
