@@ -9,6 +9,9 @@ import { type ProcessOptions, type StartedProcess, startProcess } from './proces
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
 
+/** The first command may install, which takes minutes where registry or processor are slow. */
+export const INSTALLATION_MS = 1_200_000
+
 /** A fresh clone of what is committed here, and what a person types in it: npm and npx, in an environment that knows nothing of this run. */
 export interface Clone extends AsyncDisposable {
   readonly folder: string
@@ -57,7 +60,7 @@ export async function cloneHere(): Promise<Clone | null> {
         ready,
         typed: true,
       }),
-    run: (command, args) => tryCommand(command, args, { cwd: clone, env, exactEnvironment: true, timeoutMs: 240_000 }),
+    run: (command, args) => tryCommand(command, args, { cwd: clone, env, exactEnvironment: true, timeoutMs: INSTALLATION_MS }),
     processes: (leader) => processesOf(folder.path, leader),
     [Symbol.asyncDispose]: () => folder.remove(),
   }

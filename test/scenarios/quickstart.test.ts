@@ -3,7 +3,7 @@ import { createServer } from 'node:net'
 import path from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import type { BackupView } from '../../control-plane/api/schemas/backups.ts'
-import { cloneHere } from '../harness/clone.ts'
+import { cloneHere, INSTALLATION_MS } from '../harness/clone.ts'
 import { onPath } from '../harness/debian.ts'
 import { freePort, threeFreePorts } from '../harness/ports.ts'
 import type { StartedProcess } from '../harness/processes.ts'
@@ -42,7 +42,9 @@ async function nothingLeft(started: StartedProcess): Promise<void> {
 }
 
 describe.skipIf(clone === null)('the quickstart in a fresh clone', () => {
-  it('npm start -- --once shows a whole life of a backup and ends with status 0', async () => {
+  it('npm start -- --once shows a whole life of a backup and ends with status 0', {
+    timeout: INSTALLATION_MS + 60_000,
+  }, async () => {
     const once = await here().run('npm', ['start', '--', '--once', ...PORTS])
     expect([once.status, once.stderr.includes('installing what it needs')]).toEqual([0, here().installs])
     const shown = rows(once.stdout).filter((line) => !line.includes('found here too'))
