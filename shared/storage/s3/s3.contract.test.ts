@@ -24,8 +24,8 @@ async function prepare(versioned: boolean): Promise<ContractSubject | null> {
     faulty: { target: faulty, proxy: proxy as never },
     ownCallsPassProxy: true,
     shortLived: async () => {
-      // the address is to end with the credentials that sign it: 5 s before them
-      const ends = new Date(systemClock.now().getTime() + 8_000)
+      // the address is to end with the credentials that sign it: 5 s before them, and seven seconds or more from now
+      const ends = new Date(systemClock.now().getTime() + 14_000)
       return {
         target: await open(server.endpoint, ends),
         expire: () =>
