@@ -5,6 +5,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { BackupSink } from '../../../shared/artifacts.ts'
+import { waitFor } from '../../../test/harness/wait.ts'
 import { memorySink } from '../testing/memory.ts'
 import { backupPlan, withRun } from '../testing/plans.ts'
 import { sqliteConfig } from './config.ts'
@@ -36,10 +37,22 @@ test.each(['wal', 'delete'])('a backup under writes is one moment of the databas
     const writer = run.tools.start(process.execPath, ['--no-warnings', program, { value: file }], { signal: run.signal })
     await new Promise((resolve) => writer.stdout.once('data', resolve))
     let last = 0
-    for (let round = 0; round < ROUNDS; round++) last = await oneRound(config, `${file}-${round}.copy`, last)
+    for (let round = 0; round < ROUNDS; round++) {
+      await waitFor('the writer to go on', () => transactionsOf(file) > last)
+      last = await oneRound(config, `${file}-${round}.copy`, last)
+    }
     await writer.kill()
   })
 })
+
+function transactionsOf(file: string): number {
+  const db = new DatabaseSync(file, { readOnly: true, timeout: 10_000 })
+  try {
+    return Number(db.prepare('select transactions from meta').get()?.transactions)
+  } finally {
+    db.close()
+  }
+}
 
 async function oneRound(config: ReturnType<typeof sqliteConfig.parse>, copy: string, last: number): Promise<number> {
   const { sink, backup } = memorySink()
