@@ -44,7 +44,7 @@ describe.skipIf(!rsync)('judged by rsync', () => {
     expect(await differences(shop.root, shop.beside('copy'))).toBe('')
   })
 
-  test('20,000 small files', { timeout: 120_000 }, async () => {
+  test('20,000 small files', { timeout: 300_000 }, async () => {
     await shop.dispose()
     // of the engine's speed, not of the disk's
     shop = await Workshop.open(existsSync('/dev/shm') ? '/dev/shm' : undefined)

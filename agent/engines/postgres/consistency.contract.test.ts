@@ -29,7 +29,7 @@ for (const major of majorsUnderTest()) {
         dump = await stableDump(server, odd.name, { snapshot, sequences: false })
         // the writers go on after the moment, so that anything read later shows
         const before = await changesOf(server, odd.name)
-        await expect.poll(() => changesOf(server, odd.name)).toBeGreaterThan(before + 5)
+        await expect.poll(() => changesOf(server, odd.name)).toBeGreaterThan(before + 10)
       })
       const fingerprint = await withRun((run) => engine.backup(backupPlan(config), watched, run))
       expect(await writers.stop()).toBeGreaterThan(10)

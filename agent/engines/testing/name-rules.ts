@@ -8,7 +8,7 @@ import { placeBeside, restorePlan, sourcePlace, take, withRun } from './plans.ts
 export function nameRules<Config>(bench: Bench<Config>): void {
   const { engine } = bench
 
-  test('a hostile target name is used as it is, or refused with invalid_name', { timeout: 120_000 }, async () => {
+  test('a hostile target name is used as it is, or refused with invalid_name', { timeout: 300_000 }, async () => {
     const store = await bench.make()
     const { source } = await take(bench, store)
     const wanted = await store.state(sourcePlace(store))
@@ -31,7 +31,7 @@ export function nameRules<Config>(bench: Bench<Config>): void {
     }
   })
 
-  test('a hostile part is not found, or refused: it selects nothing else', { timeout: 120_000 }, async () => {
+  test('a hostile part is not found, or refused: it selects nothing else', { timeout: 300_000 }, async () => {
     const store = await bench.make()
     const { source } = await take(bench, store)
     const before = await store.places()

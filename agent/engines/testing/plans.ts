@@ -68,8 +68,18 @@ export async function failureOf(work: Promise<unknown>): Promise<Error & { code?
 export function children(): number[] {
   if (process.platform !== 'linux') return []
   return readdirSync('/proc/self/task')
-    .flatMap((thread) => readFileSync(`/proc/self/task/${thread}/children`, 'latin1').trim().split(' '))
+    .flatMap((thread) => childrenOf(thread).trim().split(' '))
     .filter((pid) => pid !== '')
     .map(Number)
     .sort((a, b) => a - b)
+}
+
+function childrenOf(thread: string): string {
+  try {
+    return readFileSync(`/proc/self/task/${thread}/children`, 'latin1')
+  } catch (error) {
+    // it has ended since it was listed
+    if (['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) return ''
+    throw error
+  }
 }
