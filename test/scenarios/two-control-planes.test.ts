@@ -136,7 +136,9 @@ it('a schedule that is due on two control planes at once fires once for each due
   const { holdfast, clock } = on
   const second = await holdfast.startAnother('second')
   try {
-    const policy = { select: { sources: ['db1/tree'] }, targets: ['primary'], schedule: { full: '0 * * * *' } }
+    // half an hour from now: with none but the two moves it becomes due
+    const minute = (clock.now().getUTCMinutes() + 30) % 60
+    const policy = { select: { sources: ['db1/tree'] }, targets: ['primary'], schedule: { full: `${minute} * * * *` } }
     await holdfast.operator.ask('PUT', '/api/v1/fleet', { policies: { hourly: policy } })
     const ofSchedule = async () => {
       const { items } = await holdfast.operator.ask<{ items: JobView[] }>('GET', '/api/v1/jobs?kind=backup&limit=500')
