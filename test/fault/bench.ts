@@ -55,7 +55,8 @@ export class FaultBench implements AsyncDisposable {
     const holdfast = await TestHoldfast.start({
       targets: { primary },
       clock,
-      fleetSettings: { leaseSeconds: 3, heartbeatSeconds: 1, pollMs: 500 },
+      // an agent that was cut off is back well within the lease, on a machine at a quarter of its speed too
+      fleetSettings: { leaseSeconds: 6, heartbeatSeconds: 1, pollMs: 500 },
       ...options,
     })
     return new FaultBench({ holdfast, clock, proxy, s3, bucket, credentials })
@@ -86,7 +87,7 @@ export class FaultBench implements AsyncDisposable {
   }
 
   /** The job once it is over. Its waits between attempts, and for a command that was lost with a stream, are left out by moving the clock. */
-  async over(job: JobView, timeoutMs = 60_000): Promise<JobView> {
+  async over(job: JobView, timeoutMs = 120_000): Promise<JobView> {
     const isOver = ({ status }: JobView) => ['succeeded', 'failed', 'cancelled'].includes(status)
     const end = performance.now() + timeoutMs
     for (;;) {

@@ -24,6 +24,8 @@ let agent: TestAgent
 let data: string
 let tree: string
 let restores = 0
+/** Of what the tree holds: its own in each test, and the same in each run. */
+let contents = 1
 
 beforeAll(async () => {
   bench = await FaultBench.start()
@@ -32,7 +34,7 @@ beforeAll(async () => {
   data = path.join(holdfast.folder.path, 'data')
   tree = path.join(data, 'tree')
   await mkdir(tree, { recursive: true })
-  await writeTree(tree, seeded(1), 2_000_000)
+  await writeTree(tree, seeded(contents), 2_000_000)
   line = await startTcpProxy(holdfast.server.ports.agents)
   const sources = { tree: { engine: 'files', path: tree } }
   agent = await holdfast.addAgent('db1', { sources }, { server: `127.0.0.1:${line.port}` })
@@ -50,7 +52,8 @@ function use(skip: (why: string) => never): FaultBench {
 /** A backup whose packs are all stored and that cannot go on. */
 async function backupInTheMiddle(on: FaultBench): Promise<{ job: JobView; release: () => void }> {
   // other content each time, so that each full has bytes of its own to count
-  await writeTree(tree, seeded(performance.now()), 2_000_000)
+  contents += 1
+  await writeTree(tree, seeded(contents), 2_000_000)
   const { caught, release } = on.catchOne(describesBackup)
   const job = await on.holdfast.operator.startBackup('db1/tree', 'full')
   await caught
@@ -136,7 +139,8 @@ describe('kill -9 of the process of a job', () => {
 describe('kill -9 of the process of a restore over what exists', () => {
   it('leaves what was there whole; the next attempt fetches what neither that nor the killed one has', async ({ skip }) => {
     const on = use(skip)
-    await writeTree(tree, seeded(performance.now()), LARGE_BYTES)
+    contents += 1
+    await writeTree(tree, seeded(contents), LARGE_BYTES)
     const backup = await on.holdfast.operator.backUp('db1/tree', 'full')
     restores += 1
     const [target, copy] = [`db1/copy-${restores}`, path.join(data, `copy-${restores}`)]
