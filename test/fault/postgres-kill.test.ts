@@ -60,12 +60,22 @@ async function restoreInTheMiddle(on: FaultBench, server: PostgresServer): Promi
   return { job, target }
 }
 
+/** It stays in the middle: who copies is stopped, and gets no further before the server is killed. */
 async function copying(server: PostgresServer): Promise<void> {
   const sql = server.connect('postgres')
   const copies = () =>
-    sql`select from pg_stat_activity where application_name like 'holdfast%' and state = 'active' and query ilike 'copy%big%'`
+    sql<{ pid: number }[]>`
+      select pid from pg_stat_activity where application_name like 'holdfast%' and state = 'active' and query ilike 'copy%big%'`
   try {
-    await waitFor('rows to be copied', async () => (await copies()).length > 0, { everyMs: 2 })
+    const found = await waitFor(
+      'rows to be copied',
+      async () => {
+        const rows = await copies()
+        return rows.length > 0 && rows
+      },
+      { everyMs: 2 },
+    )
+    for (const { pid } of found) process.kill(pid, 'SIGSTOP')
   } finally {
     await sql.end({ timeout: 1 })
   }
