@@ -2,6 +2,7 @@ import { sql } from 'drizzle-orm'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { agentById } from '../../control-plane/catalog/identity-agents.ts'
 import { revokeAgent } from '../../control-plane/usecases/revoke-agent.ts'
+import { FakeClock } from '../../shared/fake-clock.ts'
 import { TestFleet } from '../harness/fleet.ts'
 import { waitFor } from '../harness/wait.ts'
 
@@ -33,6 +34,9 @@ describe('a stream ends within 5 s of a revocation, on whichever control plane h
   })
 
   test('NOTIFY wakes, a poll every 2 s decides: a lost notification costs 2 s', async () => {
+    await fleet.dispose()
+    const clock = new FakeClock(new Date())
+    fleet = await TestFleet.start(clock)
     const plane = await fleet.plane()
     const { home } = await fleet.enrolled(plane, 'db1')
     const link = await fleet.link(home)
@@ -40,9 +44,13 @@ describe('a stream ends within 5 s of a revocation, on whichever control plane h
     const session = plane.servers.sessions.get(link.identity.agentId)
     // written past the use case: nobody is notified
     await fleet.catalog.db.execute(sql`update certificates set revoked_at = now(), revoked_reason = 'by hand'`)
-    const startMs = performance.now()
-    await waitFor('the end', () => session?.signal.aborted)
-    expect(performance.now() - startMs).toBeLessThan(5000)
+    const startMs = clock.monotonicMs()
+    // by its own clock, on which a machine that has other work costs nothing
+    await waitFor('the end', async () => {
+      await clock.advance(100)
+      return session?.signal.aborted
+    })
+    expect(clock.monotonicMs() - startMs).toBeLessThan(5000)
   })
 
   test('it may be said twice, frees the name, and says what there is not', async () => {

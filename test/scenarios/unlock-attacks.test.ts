@@ -245,7 +245,7 @@ describe('an agent', () => {
 describe('the wait', () => {
   it('ends: the job fails, says why, and is not tried again', async () => {
     await holdfast.stopServer()
-    await holdfast.startServer({ limits: { ...DEFAULT_LIMITS, unlockSeconds: 3 } })
+    await holdfast.startServer({ limits: { ...DEFAULT_LIMITS, unlockSeconds: 10 } })
     await db2.start()
     const job = await startRestore()
     const body = await sealed(await locked(job))

@@ -6,6 +6,7 @@ import type { BackupView } from '../../control-plane/api/schemas/backups.ts'
 import type { JobView } from '../../control-plane/api/schemas/jobs.ts'
 import type { VerifyDetail } from '../../shared/results.ts'
 import { FaultBench } from '../fault/bench.ts'
+import { waitFor } from '../harness/wait.ts'
 
 /** Verifications with a budget, by the bytes that are read at the store. */
 
@@ -85,6 +86,10 @@ describe('a verification with a budget', () => {
     const recent = await verify({ older_than_seconds: 86_400 })
     expect([recent.whole, recent.detail.packs]).toEqual([[], expect.objectContaining({ needed: 4, chosen: 0 })])
     expect((await (bench as FaultBench).holdfast.operator.backup(backup.id)).verified_at).toBeNull()
+    await waitFor('the newest to be that old', async () => {
+      const plan = await verify({ older_than_seconds: 1, dry_run: true })
+      return plan.detail.packs?.chosen === 4
+    })
     const older = await verify({ older_than_seconds: 1 })
     expect(older.whole.length).toBe(4)
     expect(await (bench as FaultBench).holdfast.operator.backup(backup.id)).toMatchObject({ verified_by: 'db2' })
