@@ -58,6 +58,7 @@ export async function cloneHere(): Promise<Clone | null> {
         cwd: clone,
         env,
         ready,
+        readyMs: 240_000,
         typed: true,
       }),
     run: (command, args) => tryCommand(command, args, { cwd: clone, env, exactEnvironment: true, timeoutMs: INSTALLATION_MS }),
