@@ -19,7 +19,6 @@ for (const seed of [1, 2, 3]) {
     const disk = await fragileDisk()
     if (!disk) return context.skip('mounting a file system needs root')
     context.onTestFinished(() => disk.stop())
-    await writeFile(path.join(disk.path, 'never-synced'), 'x')
     const before = await open(disk.path)
     const random = seeded(seed)
     const confirmed = new Map<string, Buffer>()
@@ -36,6 +35,7 @@ for (const seed of [1, 2, 3]) {
     }
     const writers = [1, 2, 3, 4].map((number) => writer(number).catch((error) => error))
     await waitFor(`${cutAfter} objects to be confirmed`, () => confirmed.size >= cutAfter, { everyMs: 1 })
+    await writeFile(path.join(disk.path, 'never-synced'), 'x')
     disk.cut()
     for (const error of await Promise.all(writers)) expect(isHoldfastError(error)).toBe(true)
     const known = new Map(confirmed)

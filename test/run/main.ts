@@ -16,6 +16,8 @@ const wanted = readArguments(process.argv.slice(2))
 if (wanted.seeds !== undefined) process.env[CAMPAIGNS[wanted.campaign].variable] = wanted.seeds
 // Tools that are written for Node find ours first; a system's Node 20 could not run the product's own code.
 process.env.PATH = `${path.dirname(process.execPath)}${path.delimiter}${process.env.PATH ?? ''}`
+// whatever it is where this was started: servers that run as another user enter folders below ours
+process.umask(0o022)
 const root = path.resolve(import.meta.dirname, '../..')
 const folder = await mkdtemp(path.join(tmpdir(), 'hft-'))
 await chmod(folder, 0o711) // servers that refuse root run as another user below it
