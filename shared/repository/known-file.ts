@@ -10,6 +10,7 @@ import {
   BLOCK_ROW,
   CHUNK_ROW,
   type KnownHead,
+  type KnownOrigin,
   knownHeadSchema,
   PAGE_BYTES,
   pagesFor,
@@ -30,7 +31,7 @@ export class KnownFile implements KnownChunks {
   readonly baseManifestSha256: Buffer
   readonly gearKey: Secret<Buffer>
   readonly chunkUnit: ChunkUnit
-  readonly head: KnownHead
+  readonly head: Omit<KnownHead, 'origins'> & { readonly origins: ReadonlyArray<Omit<KnownOrigin, 'packs'>> }
   /** Chunks of each block, by its number here. */
   readonly blockChunks: Uint8Array | Uint16Array
   readonly #fd: number
@@ -48,7 +49,8 @@ export class KnownFile implements KnownChunks {
     this.#blobs = new FileWindow(this.#fd)
     try {
       const { head, manifestSha256 } = this.#readHead()
-      this.head = head
+      // a terabyte's packs have names of 2 MB, which are wanted at the end at most
+      this.head = { ...head, origins: head.origins.map(({ packs: _, ...origin }) => origin) }
       this.baseManifestSha256 = manifestSha256
       this.baseId = head.origins[0]?.id ?? ''
       this.gearKey = new Secret(Buffer.from(head.gear_key, 'hex'))
@@ -88,6 +90,11 @@ export class KnownFile implements KnownChunks {
     const blob = this.#blob(length, at + BLOB_HEADER)
     if (crc32(blob) !== sum) throw damaged(this.#file, 'a file does not fit its checksum')
     return readBlob(blob, (what) => damaged(this.#file, what))
+  }
+
+  /** Names of the packs of each origin, by number. Read from the file again. */
+  packs(): Array<KnownOrigin['packs']> {
+    return this.#readHead().head.origins.map(({ packs }) => packs)
   }
 
   /** `origin` is a row of `head.origins`, `pack` a number of its packs. */

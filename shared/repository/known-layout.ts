@@ -63,6 +63,7 @@ export const knownHeadSchema = z.strictObject({
   ),
 })
 export type KnownHead = z.infer<typeof knownHeadSchema>
+export type KnownOrigin = KnownHead['origins'][number]
 
 /** Writes rows into checksummed pages. */
 export class PageWriter {

@@ -28,3 +28,18 @@ test('every chunk of the base and of the backup has a bit of its own', () => {
   expect(used.sort()).toEqual([...marked].sort())
   expect(chunksOf.map((_, ref) => places.chunksOf(ref))).toEqual(chunksOf)
 })
+
+test('what was marked stays marked while blocks are added, and of those nothing is', () => {
+  const places = new Places(Array.from({ length: 40 }, () => 13))
+  for (let ref = 0; ref < 40; ref++) places.markUsed(ref, ref % 13, 1)
+  const own = Array.from({ length: 20_000 }, (_, n) => {
+    const ref = places.begin()
+    places.place(ref, 0, n, 9)
+    if (n % 2 === 0) places.markUsed(ref, n % 9, 1)
+    return ref
+  })
+  for (let ref = 0; ref < 40; ref++) expect(places.usedRuns(ref)).toEqual([{ first: ref % 13, count: 1 }])
+  expect(
+    own.every((ref, n) => JSON.stringify(places.usedRuns(ref)) === JSON.stringify(n % 2 ? [] : [{ first: n % 9, count: 1 }])),
+  ).toBe(true)
+})

@@ -1,6 +1,6 @@
 import { LIMITS } from './format.ts'
 
-/** Of the base's blocks the bits of every so many begin at a noted place; between them they are counted up. */
+/** Of the base's blocks the bits of every so many begin at a noted byte; between them they are counted up. */
 const NOTED = 16
 
 /**
@@ -12,27 +12,33 @@ export class Places {
   /** Blocks with a smaller number are the base's. */
   readonly base: number
   readonly #baseChunks: readonly number[] | Uint8Array | Uint16Array
-  readonly #baseBit: Float64Array
+  readonly #baseByte: Uint32Array
+  /** By themselves, and never moved: what nothing of is used takes no memory, since the kernel gives pages when they are written. */
+  readonly #baseBits: Uint8Array
   /** Of its own blocks, from `base` on. */
   #own = 0
   #pack = new Int32Array(1024).fill(UNPLACED)
   #block = new Uint16Array(1024)
   #chunks = new Uint16Array(1024)
-  /** Where the block's bits begin. */
-  #bit = new Float64Array(1024)
-  #bits: Uint8Array
-  #nextBit = 0
+  /** Where the block's bits begin: in a byte of their own. */
+  #byte = new Uint32Array(1024)
+  #bits = new Uint8Array(4096)
+  #nextByte = 0
 
   /** `baseChunks` is kept. */
   constructor(baseChunks: readonly number[] | Uint8Array | Uint16Array) {
     this.base = baseChunks.length
     this.#baseChunks = baseChunks
-    this.#baseBit = new Float64Array(Math.ceil(this.base / NOTED))
+    this.#baseByte = new Uint32Array(Math.ceil(this.base / NOTED))
+    let bits = 0
     for (let n = 0; n < this.base; n++) {
-      if (n % NOTED === 0) this.#baseBit[n / NOTED] = this.#nextBit
-      this.#nextBit += requireChunks(baseChunks[n] as number)
+      if (n % NOTED === 0) {
+        bits = Math.ceil(bits / 8) * 8
+        this.#baseByte[n / NOTED] = bits / 8
+      }
+      bits += requireChunks(baseChunks[n] as number)
     }
-    this.#bits = new Uint8Array(Math.max(4096, Math.ceil(this.#nextBit / 8)))
+    this.#baseBits = new Uint8Array(Math.ceil(bits / 8))
   }
 
   /** All numbers are below it. */
@@ -51,11 +57,10 @@ export class Places {
     this.#pack[row] = pack
     this.#block[row] = block
     this.#chunks[row] = requireChunks(chunks)
-    this.#bit[row] = this.#nextBit
-    this.#nextBit += chunks
-    const bytes = Math.ceil(this.#nextBit / 8)
-    if (bytes > this.#bits.length)
-      this.#bits = enlarge(this.#bits, new Uint8Array(Math.max(bytes, Math.ceil(this.#bits.length * 1.25))))
+    this.#byte[row] = this.#nextByte
+    this.#nextByte += Math.ceil(chunks / 8)
+    if (this.#nextByte > this.#bits.length)
+      this.#bits = enlarge(this.#bits, new Uint8Array(Math.max(this.#nextByte, Math.ceil(this.#bits.length * 1.25))))
   }
 
   isPlaced(ref: number): boolean {
@@ -74,13 +79,14 @@ export class Places {
   markUsed(ref: number, first: number, count: number): void {
     if (first + count > this.chunksOf(ref))
       throw new RangeError(`chunks ${first} to ${first + count} of a block of ${this.chunksOf(ref)}`)
+    const bits = this.#bitsOf(ref)
     const from = this.#bitOf(ref) + first
-    for (let bit = from; bit < from + count; bit++) (this.#bits[Math.floor(bit / 8)] as number) |= 1 << (bit % 8)
+    for (let bit = from; bit < from + count; bit++) (bits[Math.floor(bit / 8)] as number) |= 1 << (bit % 8)
   }
 
   isUsed(ref: number, index: number): boolean {
     const bit = this.#bitOf(ref) + index
-    return ((this.#bits[Math.floor(bit / 8)] as number) & (1 << (bit % 8))) !== 0
+    return ((this.#bitsOf(ref)[Math.floor(bit / 8)] as number) & (1 << (bit % 8))) !== 0
   }
 
   /** The used chunks of a block, joined. */
@@ -96,10 +102,14 @@ export class Places {
     return runs
   }
 
+  #bitsOf(ref: number): Uint8Array {
+    return ref < this.base ? this.#baseBits : this.#bits
+  }
+
   #bitOf(ref: number): number {
-    if (ref >= this.base) return this.#bit[ref - this.base] as number
+    if (ref >= this.base) return (this.#byte[ref - this.base] as number) * 8
     const noted = Math.floor(ref / NOTED)
-    let bit = this.#baseBit[noted] as number
+    let bit = (this.#baseByte[noted] as number) * 8
     for (let n = noted * NOTED; n < ref; n++) bit += this.#baseChunks[n] as number
     return bit
   }
@@ -111,7 +121,7 @@ export class Places {
     this.#pack = pack
     this.#block = enlarge(this.#block, new Uint16Array(room))
     this.#chunks = enlarge(this.#chunks, new Uint16Array(room))
-    this.#bit = enlarge(this.#bit, new Float64Array(room))
+    this.#byte = enlarge(this.#byte, new Uint32Array(room))
   }
 }
 
@@ -122,7 +132,7 @@ function requireChunks(chunks: number): number {
 
 const UNPLACED = -1
 
-function enlarge<T extends Uint8Array | Uint16Array | Float64Array>(from: T, to: T): T {
+function enlarge<T extends Uint8Array | Uint16Array | Uint32Array>(from: T, to: T): T {
   to.set(from)
   return to
 }

@@ -2,7 +2,7 @@ import { HoldfastError } from '../errors.ts'
 import type { BackupPlaceRef } from '../manifest/layout.ts'
 import { LIMITS } from './format.ts'
 import type { KnownFile } from './known-file.ts'
-import type { KnownHead } from './known-layout.ts'
+import type { KnownHead, KnownOrigin } from './known-layout.ts'
 import type { UsablePack } from './packer.ts'
 import type { Places } from './places.ts'
 import type { Run } from './runs.ts'
@@ -52,7 +52,7 @@ export class References {
 
   get leansOn(): Array<{ host: string; source: string; id: string; manifest_sha256: string }> {
     return this.#origins.map((row) => {
-      const origin = this.#known?.head.origins[row] as KnownHead['origins'][number]
+      const origin = this.#known?.head.origins[row] as Omit<KnownOrigin, 'packs'>
       const { host, source, id, manifest_sha256 } = origin
       return { host, source, id, manifest_sha256: manifest_sha256 ?? (this.#known?.baseManifestSha256.toString('hex') as string) }
     })
@@ -63,9 +63,10 @@ export class References {
     // what the caller's reference holds besides would make the list unreadable
     const { host, source, id } = backup
     const own = { host, source, id, manifest_sha256: null, packs: this.packs.map((pack) => pack.stored?.name ?? null), bytes: 0 }
+    const packs = this.#known && this.#origins.length > 0 ? this.#known.packs() : []
     const leant = this.leansOn.map((origin, n) => ({
       ...origin,
-      packs: this.#known?.head.origins[this.#origins[n] as number]?.packs ?? [],
+      packs: packs[this.#origins[n] as number] ?? [],
       bytes: 0,
     }))
     return [own, ...leant]

@@ -45,9 +45,11 @@ export class Resend {
       budget -= this.#left[row] as number
     }
     this.#damaged = new Set()
+    if (damagedPacks.length === 0) return
     const wanted = new Set(damagedPacks)
+    const packs = known.packs()
     origins.forEach((origin, row) => {
-      origin.packs.forEach((name, pack) => {
+      packs[row]?.forEach((name, pack) => {
         if (name && wanted.has(`${origin.host}/${origin.source}/${origin.id}/${name}`)) this.#damaged.add(`${row}/${pack}`)
       })
     })
