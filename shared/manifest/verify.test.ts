@@ -1,4 +1,4 @@
-import { createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:crypto'
+import { createPrivateKey, createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { TEST_AGENT_CHAIN, TEST_AGENT_KEY } from '../repository/testing/agent-identity.ts'
@@ -46,6 +46,16 @@ const commit: Commit = {
   sequence: 2,
   predecessor: '66'.repeat(32),
 }
+
+/** Of a key that takes no digest: it signs itself, and is nobody's. */
+const ED25519_CERTIFICATE = `-----BEGIN CERTIFICATE-----
+MIHJMH2gAwIBAgIBATAFBgMrZXAwDDEKMAgGA1UEAxMBeDAgFw0yNjAxMDEwMDAw
+MDBaGA8yMTI2MDEwMTAwMDAwMFowDDEKMAgGA1UEAxMBeDAqMAUGAytlcAMhAJ7x
+cXy9mff/V1GN5w+zo388ekvg16TR8fSRVIYrjWu4owIwADAFBgMrZXADQQAq8Hhu
+/WVP/M5JWY/kBEKnwskudQcmGVcVc3ANMZmohlsTz361lMPGzwe8nJKLbE4XPB8q
+sgjJu1Fz84FDB3gG
+-----END CERTIFICATE-----
+`
 
 const make = (change: Partial<Facts> = {}, by = fleetKey) => commitManifest(signFacts({ ...facts, ...change }, agent), commit, by)
 const resign = (manifest: Manifest) =>
@@ -97,6 +107,21 @@ describe('a manifest', () => {
     const [leaf, authority] = make().manifest.agent.chain as [string, string]
     const broken = { ...make().manifest, agent: { ...make().manifest.agent, chain: [leaf, leaf, authority] } }
     expect(() => verifyManifest(resign(broken), { verifyingKey })).toThrow(/form no chain/)
+  })
+
+  test('with a certificate whose key cannot be read, or signs otherwise, is refused like any other', () => {
+    const leaf = new X509Certificate(make().manifest.agent.chain[0] as string)
+    const key = leaf.publicKey.export({ type: 'spki', format: 'der' })
+    const raw = Buffer.from(leaf.raw)
+    // no point of the curve any more
+    raw.writeUInt8(raw.readUInt8(raw.indexOf(key) + key.length - 1) ^ 1, raw.indexOf(key) + key.length - 1)
+    const offCurve = `-----BEGIN CERTIFICATE-----\n${raw.toString('base64').replace(/.{64}/g, '$&\n')}\n-----END CERTIFICATE-----\n`
+    expect(() => new X509Certificate(offCurve).publicKey).toThrow()
+    for (const pem of [offCurve, ED25519_CERTIFICATE]) {
+      const { facts, agent: signed } = make().manifest
+      const forged = expect.objectContaining({ code: 'manifest_forged', message: expect.stringMatching(/agent's signature/) })
+      expect(() => verifySignedFacts({ facts, agent: { ...signed, chain: [pem] } })).toThrow(forged)
+    }
   })
 
   test('with its agent’s signature alone it is refused: nobody has taken it for a backup', () => {
