@@ -53,7 +53,7 @@ describe('kill -9 under load', () => {
     for (let round = 0; round < 2; round++) {
       const process = await startWriter(catalog)
       await expect(openCatalog({ kind: 'embedded', folder: catalog })).rejects.toMatchObject({ code: 'catalog_locked' })
-      await waitFor('some rows', () => acknowledged(process) >= (round + 1) * 60)
+      await waitFor('some rows', () => acknowledged(process) >= (round + 1) * 60, { timeoutMs: 120_000 })
       process.kill('SIGKILL')
       await process.exited
       expectAll(await written(catalog), acknowledged(process))
@@ -101,7 +101,7 @@ describe.skipIf(powerCuts === null)('power cut under load', () => {
     const catalog = path.join(at('mount'), 'catalog')
     for (let round = 0; round < 2; round++) {
       const process = await startWriter(catalog)
-      await waitFor('some rows', () => acknowledged(process) >= (round + 1) * 40)
+      await waitFor('some rows', () => acknowledged(process) >= (round + 1) * 40, { timeoutMs: 120_000 })
       const known = acknowledged(process)
       await runCommand('xfs_io', ['-x', '-c', 'shutdown', at('mount')])
       await process.stop({ signal: 'SIGKILL' })

@@ -75,7 +75,7 @@ function personsEnvironment(): Record<string, string> {
 }
 
 async function processesOf(folder: string, leader = -1): Promise<string[]> {
-  const lines = (await runCommand('ps', ['-eo', 'pid=,pgid=,stat=,args='])).split('\n').map((line) => line.trim())
+  const lines = (await runCommand('ps', ['-ww', '-eo', 'pid=,pgid=,stat=,args='])).split('\n').map((line) => line.trim())
   return lines.filter((line) => {
     const [pid = '', group = '', state = '', ...command] = line.split(/\s+/)
     const mine = Number(group) === leader || command.join(' ').includes(folder)

@@ -6,5 +6,5 @@ import { pypiPackages } from './pypi.ts'
 export async function schemathesis(): Promise<(args: readonly string[], cwd: string) => Promise<CommandResult>> {
   const folder = await pypiPackages('schemathesis', path.join(import.meta.dirname, 'schemathesis.txt'))
   const env = { PYTHONPATH: folder, PYTHONDONTWRITEBYTECODE: '1', NO_COLOR: '1' }
-  return (args, cwd) => tryCommand('python3', ['-m', 'schemathesis.cli', ...args], { cwd, env, timeoutMs: 300_000 })
+  return (args, cwd) => tryCommand('python3', ['-m', 'schemathesis.cli', ...args], { cwd, env, timeoutMs: 900_000 })
 }

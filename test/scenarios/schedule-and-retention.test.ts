@@ -66,6 +66,8 @@ it('a schedule fires by itself, once for each time that is due', async () => {
   await holdfast.operator.done(fired)
   await holdfast.operator.ask('PUT', '/api/v1/fleet', policies('0 3 1 1 *'))
   const { items } = await holdfast.operator.ask<{ items: JobView[] }>('GET', '/api/v1/jobs?kind=backup&limit=50')
+  // of all that fired before: beside one at work no other backup may run
+  for (const job of items) await holdfast.operator.done(job)
   const due = items.map((job) => job.created_at.slice(0, 16))
   expect(new Set(due).size).toBe(due.length)
 })
