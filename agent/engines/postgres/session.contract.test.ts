@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { standingPostgres } from '../../../test/harness/postgres.ts'
+import { startTcpProxy } from '../../../test/harness/tcp-proxy.ts'
 import { addressOf } from './address.ts'
 import { openSession } from './session.ts'
 import { configOf } from './testing/bench.ts'
@@ -37,6 +38,16 @@ describe.skipIf(server === null)('a session', () => {
       expect(bytes).toBe((2_000 + 300 * round) * 200)
       expect(await session.rows('select 1 as one')).toEqual([{ one: 1 }])
     }
+    await session.close()
+  })
+
+  test('that was reset fails what it is asked at that very moment, too', async () => {
+    await using proxy = await startTcpProxy(server.port)
+    const url = `postgres://postgres@127.0.0.1:${proxy.port}/postgres`
+    const session = await openSession(await addressOf(configOf(server, 'postgres', { url })))
+    const next = session.rows('select pg_sleep(60)').catch(() => session.rows('rollback'))
+    proxy.cut()
+    await expect(next).rejects.toMatchObject({ code: 'source_unreachable' })
     await session.close()
   })
 

@@ -69,6 +69,9 @@ export async function openSession(address: Address, applicationName = 'holdfast'
   const { default: connect } = await import('postgres')
   let lost: unknown
   let closing = false
+  const gone = Promise.withResolvers<never>()
+  // whoever asks for something hears of it
+  gone.promise.catch(() => undefined)
   const sql = connect({
     ...serverOf(address),
     ...FIXED_OPTIONS,
@@ -80,14 +83,16 @@ export async function openSession(address: Address, applicationName = 'holdfast'
       lost ??= new HoldfastError('source_unreachable', 'the connection to the server was lost', {
         hint: 'See the log of the server for why it ended the session; the job can be run again.',
       })
+      gone.reject(lost)
     },
   })
   const guarded = async <T>(work: () => Promise<T>): Promise<T> => {
     if (lost && !closing) throw lost
     try {
-      return await work()
+      // the client (postgres 3.4.9) never settles what it is asked between the error of its socket and the socket's end
+      return await Promise.race([work(), gone.promise])
     } catch (error) {
-      throw fromServer(error)
+      throw error === lost ? error : fromServer(error)
     }
   }
   const session: Session = {
