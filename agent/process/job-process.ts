@@ -1,5 +1,6 @@
 import { fork } from 'node:child_process'
-import { setPriority } from 'node:os'
+import { readdirSync } from 'node:fs'
+import { getPriority, setPriority } from 'node:os'
 import { fileURLToPath } from 'node:url'
 
 /** A child process of our own program, for one job. */
@@ -51,7 +52,10 @@ export function startJobProcess(environment: JobEnvironment): JobProcess {
     child.once('error', reject)
     child.once('exit', (status, killedBy) => resolve({ status, killedBy }))
   })
-  if (pid !== undefined) setNice(pid, environment.nice)
+  if (pid !== undefined) {
+    setNice(pid, environment.nice)
+    child.once('message', () => setNiceOfThreads(pid))
+  }
   return {
     pid: pid ?? -1,
     // a message to a process that has just gone is of no interest to anyone: `gone` tells
@@ -73,12 +77,31 @@ function endGroup(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-/** At once, before it has begun: its threads are made with what it has then. */
-function setNice(pid: number, nice: number): void {
+/** At once, before it has begun: its threads are made with what it has then. On Linux the call reaches one thread. */
+function setNice(id: number, nice: number): void {
   try {
-    setPriority(pid, nice)
+    setPriority(id, nice)
   } catch (error) {
-    // gone already, or the host forbids it: the job runs all the same
-    if (!['ESRCH', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error
+    if (!passes(error)) throw error
   }
+}
+
+/**
+ * All threads have what the first one has. On a busy machine a process may have been faster than `setNice`, and have threads that were made with its parent's priority. Once it has something to
+ * say it has made those of its start, and what the first one makes later is like it.
+ */
+export function setNiceOfThreads(pid: number): void {
+  if (process.platform !== 'linux') return
+  try {
+    const nice = getPriority(pid)
+    for (const thread of readdirSync(`/proc/${pid}/task`)) setNice(Number(thread), nice)
+  } catch (error) {
+    if (!passes(error)) throw error
+  }
+}
+
+/** Gone already, or the host forbids it: the job runs all the same. Node names what the system said under `info` where it is about priorities. */
+function passes(error: unknown): boolean {
+  const { code, info } = error as { code?: string; info?: { code?: string } }
+  return ['ENOENT', 'ESRCH', 'EACCES', 'EPERM'].includes(info?.code ?? code ?? '')
 }
