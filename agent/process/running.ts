@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import path from 'node:path'
 import type { Readable, Writable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
 import { HoldfastError } from '../../shared/errors.ts'
 import { withoutSecrets } from './arguments.ts'
 import { FAMILY_VARIABLE, Family } from './family.ts'
@@ -59,16 +60,47 @@ export function launch(tool: string, args: string[], env: Record<string, string>
   const done = settle(tool, ended, stop, stderr, options)
   // a caller may look at `done` only after it has read everything; until then a failure is no unhandled one
   done.catch(() => undefined)
+  const kill = async () => {
+    await stop()
+    await ended.catch(() => undefined)
+  }
   return {
     pid: child.pid ?? -1,
     stdin: child.stdin as Writable,
     stdout: child.stdout as Readable,
     done,
     stderr,
-    kill: async () => {
-      await stop()
-      await ended.catch(() => undefined)
-    },
+    feed: (input) => feed(input, child.stdin, done, kill),
+    kill,
+  }
+}
+
+/** That a tool goes away shows as a broken pipe, or, while the input is waited for, as one closed too early: `done` knows why. */
+async function feed(
+  input: AsyncIterable<Buffer>,
+  stdin: Writable,
+  done: Promise<void>,
+  kill: () => Promise<void>,
+): Promise<boolean> {
+  let own: { readonly error: unknown } | undefined
+  const told = async function* () {
+    try {
+      yield* input
+    } catch (error) {
+      own = { error }
+      throw error
+    }
+  }
+  try {
+    await pipeline(told, stdin)
+    return true
+  } catch {
+    if (!own) {
+      await done
+      return false
+    }
+    await kill()
+    throw own.error
   }
 }
 

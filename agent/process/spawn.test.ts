@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { isHoldfastError } from '../../shared/errors.ts'
 import { createLogger } from '../../shared/log.ts'
 import { createTools } from './spawn.ts'
-import type { ToolOptions, Tools } from './tools.ts'
+import type { RunningTool, ToolOptions, Tools } from './tools.ts'
 
 const node = process.execPath
 let folder: string
@@ -165,4 +165,50 @@ test('find: the given folders first, then the path, executables only; a missing 
   expect(await tools.find('true', ['/bin'])).toBe('/bin/true')
   for (const name of ['../sh', '-sh', 'a/b', '']) expect(await codeOf(tools.find(name))).toBe('invalid_name')
   expect(await codeOf((async () => tools.run(path.join(folder, 'absent'), [], { signal: never }))())).toBe('tool_missing')
+})
+
+test('a tool that is fed has all of its input, or says why not', async () => {
+  const feed = (code: string, input: (tool: RunningTool) => AsyncIterable<Buffer>) => {
+    const tool = tools.start(node, ['-e', code], { signal: never })
+    tool.stdout.resume()
+    return { tool, fed: tool.feed(input(tool)) }
+  }
+  const one = Buffer.from('a piece')
+  const pieces = async function* () {
+    yield one
+  }
+  const all = feed('process.stdin.resume()', pieces)
+  expect(await all.fed).toBe(true)
+  await all.tool.done
+
+  // it goes away while more is waited for, and nothing is being written that could break
+  const rest = (tool: RunningTool) =>
+    (async function* () {
+      yield one
+      await tool.done.catch(() => undefined)
+      yield one
+    })()
+  const leave = (status: number) => `process.stdin.once('data', () => process.exit(${status}))`
+  expect(await codeOf(feed(leave(2), rest).fed)).toBe('tool_failed')
+  expect(await feed(leave(0), rest).fed).toBe(false)
+
+  // and while it is written to
+  const endless = async function* () {
+    for (;;) yield Buffer.alloc(65_536)
+  }
+  expect(await codeOf(feed(leave(2), endless).fed)).toBe('tool_failed')
+  expect(await feed(leave(0), endless).fed).toBe(false)
+})
+
+test('a tool whose input fails is killed', async () => {
+  const broken = new Error('the input broke')
+  const tool = tools.start(node, ['-e', 'setInterval(() => {}, 1000)'], { signal: never })
+  const fed = tool.feed(
+    (async function* () {
+      yield Buffer.from('a piece')
+      throw broken
+    })(),
+  )
+  await expect(fed).rejects.toBe(broken)
+  expect(alive(tool.pid)).toBe(false)
 })

@@ -43,5 +43,11 @@ export interface RunningTool {
   readonly stdin: Writable
   readonly stdout: Readable
   readonly done: Promise<void>
+  /**
+   * Writes `input` to standard input and ends it. True: the tool was given all of it, and `done` tells what it made of that. False: it
+   * ended well and left some. Throws what `done` throws when it went away before, and what `input` throws after the tool was killed:
+   * it may have taken the end of its input for the end of the data.
+   */
+  feed(input: AsyncIterable<Buffer>): Promise<boolean>
   kill(): Promise<void>
 }

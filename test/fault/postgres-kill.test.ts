@@ -54,18 +54,28 @@ async function backupInTheMiddle(on: FaultBench, server: PostgresServer): Promis
 async function restoreInTheMiddle(on: FaultBench, server: PostgresServer): Promise<{ job: JobView; target: string }> {
   copies += 1
   const target = `copy_${copies}`
-  on.proxy.script = (request) => (readsPack(request) ? { kind: 'slow', bytesPerSecond: 4_000_000 } : { kind: 'pass' })
+  on.proxy.script = (request) => (readsPack(request) ? { kind: 'slow', bytesPerSecond: 1_000_000 } : { kind: 'pass' })
   const job = await on.holdfast.operator.startRestore(good.id, { target: `db1/${target}` })
   await copying(server)
   return { job, target }
 }
 
+/** It stays in the middle: who copies is stopped, and gets no further before the server is killed. */
 async function copying(server: PostgresServer): Promise<void> {
   const sql = server.connect('postgres')
   const copies = () =>
-    sql`select from pg_stat_activity where application_name like 'holdfast%' and state = 'active' and query ilike 'copy%big%'`
+    sql<{ pid: number }[]>`
+      select pid from pg_stat_activity where application_name like 'holdfast%' and state = 'active' and query ilike 'copy%big%'`
   try {
-    await waitFor('rows to be copied', async () => (await copies()).length > 0, { everyMs: 2 })
+    const found = await waitFor(
+      'rows to be copied',
+      async () => {
+        const rows = await copies()
+        return rows.length > 0 && rows
+      },
+      { everyMs: 2 },
+    )
+    for (const { pid } of found) process.kill(pid, 'SIGSTOP')
   } finally {
     await sql.end({ timeout: 1 })
   }

@@ -1,4 +1,3 @@
-import { pipeline } from 'node:stream/promises'
 import type { BackupSource } from '../../../shared/artifacts.ts'
 import { HoldfastError, isHoldfastError } from '../../../shared/errors.ts'
 import type { Run } from '../engine.ts'
@@ -97,16 +96,12 @@ async function writeRows(batch: readonly Copy[], context: Writing, source: Backu
   const said = { text: '' }
   const heard = listen(psql.stdout as AsyncIterable<Buffer>, said)
   try {
-    await pipeline(rowsOf(batch, source, run), psql.stdin)
+    if (!(await psql.feed(rowsOf(batch, source, run)))) throw invalid('has rows after the end of its tables')
     await psql.done
     await heard
   } catch (error) {
-    // a psql that went away shows as a broken pipe here; its own words say more
-    const gone = (error as NodeJS.ErrnoException).code === 'EPIPE'
-    const failure: unknown = gone ? await psql.done.then(moreThanItsTables).catch((reason: unknown) => reason) : error
-    // not ended but killed: the end of its input would commit the rows so far
-    await psql.kill()
-    throw ofTable(failure, batch, tagsIn(said.text).length)
+    await heard
+    throw ofTable(error, batch, tagsIn(said.text).length)
   }
   return tagsIn(said.text)
 }
@@ -127,8 +122,6 @@ async function* rowsOf(batch: readonly Copy[], source: BackupSource, run: Run): 
     yield END_OF_ROWS
   }
 }
-
-const moreThanItsTables = () => invalid('has rows after the end of its tables')
 
 /** An error of psql's own with the table at which it stopped; those before it have been counted. */
 function ofTable(failure: unknown, batch: readonly Copy[], counted: number): unknown {

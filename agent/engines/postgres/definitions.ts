@@ -6,6 +6,7 @@ import type { BackupSource } from '../../../shared/artifacts.ts'
 import type { Arg } from '../../process/tools.ts'
 import type { Run } from '../engine.ts'
 import { type ChosenEntries, chooseEntries, dropConstraints } from './archive-list.ts'
+import { invalid } from './artifacts.ts'
 import type { Closure } from './closure.ts'
 import { fromTool } from './errors.ts'
 import type { PostgresTools } from './tools.ts'
@@ -65,14 +66,7 @@ export async function restoreLargeObjects(context: RestoreContext, source: Backu
   const args = [...COMMON, ...(context.owners ? [] : ['--no-owner', '--no-privileges'])]
   const running = run.tools.start(context.tools.restore, args, { signal: run.signal, env: context.env, mapError: fromTool })
   running.stdout.resume()
-  try {
-    await pipeline(source.openStream('large-objects'), running.stdin)
-  } catch (error) {
-    // a tool that went away shows as a broken pipe here; its own words say more
-    if ((error as NodeJS.ErrnoException).code === 'EPIPE') await running.done
-    await running.kill()
-    throw error
-  }
+  if (!(await running.feed(source.openStream('large-objects')))) throw invalid('has bytes after the end of its large objects')
   await running.done
 }
 
