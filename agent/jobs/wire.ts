@@ -45,8 +45,10 @@ export function wireProgress({ jobId, attempt }: Attempt, progress: PlainProgres
 
 const whole = (value: number): bigint => BigInt(Math.max(0, Math.round(value)))
 
+/** What nobody foresaw may have been of the moment, so it is tried again like what is known to be. */
 export function wireError(error: PlainError): JobError {
-  return { code: error.code, message: error.message.slice(0, 8000), hint: error.hint ?? '', retryable: error.retry }
+  const retryable = error.retry || error.code === 'internal'
+  return { code: error.code, message: error.message.slice(0, 8000), hint: error.hint ?? '', retryable }
 }
 
 export function wireResult(attempt: Attempt, result: PlainResult): JobResult {
