@@ -63,6 +63,12 @@ const SAMPLES: ReadonlyArray<readonly [string, string]> = [
     'source_changed',
     'psql:<stdin>:9: ERROR:  canceling statement due to conflict with recovery\nDETAIL:  User query might have needed to see row versions that must be removed.',
   ],
+  ['source_unreachable', 'SSL SYSCALL error: EOF detected\ninvalid socket\nconnection to server was lost'],
+  ['source_unreachable', 'pg_restore: error: could not execute query: SSL connection has been closed unexpectedly'],
+  [
+    'source_unreachable',
+    'pg_dump: error: Dumping the contents of table "t" failed: PQgetResult() failed.\npg_dump: detail: Error message from server: could not send data to server: Connection timed out',
+  ],
   ['source_changed', 'pg_dump: error: query failed: ERROR:  invalid snapshot identifier: "00000003-00000002-1"'],
   ['source_corrupt', 'psql:<stdin>:9: ERROR:  invalid page in block 3 of relation base/16384/16390'],
   [

@@ -71,7 +71,7 @@ const KNOWN: readonly Known[] = [
   },
   {
     states: ['57P01', '57P02', '57P03', '57P05', 'ECONNREFUSED', 'ECONNRESET', 'ENOENT', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND'],
-    text: /Connection refused|could not translate host name|the database system is|terminating connection|server closed the connection|No such file or directory\s+Is the server running|connection to server .* failed|no connection to the server|could not receive data from server/s,
+    text: /Connection refused|could not translate host name|the database system is|terminating connection|server closed the connection|No such file or directory\s+Is the server running|connection to server .* failed|no connection to the server|could not receive data from server|could not send data to server|SSL SYSCALL error|SSL connection has been closed|connection to server was lost/s,
     code: 'source_unreachable',
     hint: 'Check that the server runs and can be reached from this host, then run the job again.',
   },
