@@ -82,6 +82,7 @@ export interface Place<Config> {
 export interface RestorePlan<Config> extends Place<Config> {
   readonly action: 'restore'
   readonly parts: readonly string[]
+  /** Old name to new one. Empty where `abilities.mapping` is false. */
   readonly mapping: Readonly<Record<string, string>>
   readonly overwrite: boolean
 }

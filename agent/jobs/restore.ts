@@ -27,6 +27,7 @@ export async function runRestore(job: JobContext, work: RestoreWork): Promise<Re
     mapping: work.mapping,
     overwrite: work.overwriteExisting,
   }
+  refuseMapping(engine, plan.mapping)
   // a person is not called to unlock what could not be restored anyway
   if (job.start.jobKey !== null && !work.planOnly) await requirePreflight(job, via.engine, plan)
   const reader = await openBackup(job, backup, work.leanedOn)
@@ -54,6 +55,14 @@ export async function runRestore(job: JobContext, work: RestoreWork): Promise<Re
   } finally {
     await reader.close()
   }
+}
+
+/** In a plan too, which shows what the restore would do. */
+function refuseMapping({ kind, abilities }: Engine, mapping: RestorePlan<unknown>['mapping']): void {
+  if (abilities.mapping || Object.keys(mapping).length === 0) return
+  throw new HoldfastError('not_supported', `a restore of a ${kind} backup cannot rename what is in it`, {
+    hint: 'Restore it under another name without a mapping, and rename there.',
+  })
 }
 
 /**

@@ -1,4 +1,4 @@
-import { isHoldfastError } from '../../shared/errors.ts'
+import { HoldfastError, isHoldfastError } from '../../shared/errors.ts'
 import { readFleetObject } from '../../shared/manifest/fleet-object.ts'
 import { type HistoryFinding, type HistoryLink, linkOf, verifyHistory } from '../../shared/manifest/history.ts'
 import { FLEET_OBJECT, objectKey } from '../../shared/manifest/layout.ts'
@@ -60,7 +60,7 @@ export async function readManifest(
   return verifyManifest(bytes, { verifyingKey }, place.key, place)
 }
 
-/** Everything that a store holds, by its manifests alone. Needs no identity. */
+/** Everything that a store holds, by its manifests alone. Needs no identity. Throws `not_found` where nothing says that it is a store of ours. */
 export async function recoverList(
   store: StorageTarget,
   options: { verifyingKey: string | undefined; signal: AbortSignal },
@@ -98,10 +98,16 @@ export async function recoverList(
       state: await keysState(store, place, signal),
     })
   }
+  if (backups.length + problems.length === 0 && !(await store.head(FLEET_OBJECT, signal))) throw noStore()
   for (const links of histories.values()) for (const finding of verifyHistory(links)) problems.push(asProblem(links, finding))
   backups.sort((a, b) => (a.id < b.id ? -1 : 1))
   return { backups, problems }
 }
+
+const noStore = () =>
+  new HoldfastError('not_found', 'there is no store of backups here: neither holdfast.json nor a manifest', {
+    hint: "Name the folder, or the bucket and prefix, that backups went to; on a control plane's host it is the folder store in its home.",
+  })
 
 export async function keysState(store: StorageTarget, place: ManifestPlace, signal: AbortSignal): Promise<'present' | 'deleted'> {
   for await (const { key } of store.list(objectKey(place, 'keys/'), signal)) {

@@ -297,6 +297,16 @@ describe('recover, with the store and an identity file alone', () => {
   })
 })
 
+test('a folder that is no store is no store without backups', async () => {
+  const { signal } = new AbortController()
+  const target = await openStore(path.join(folder(), 'other'), { create: true })
+  const list = () => recoverList(target, { verifyingKey: undefined, signal })
+  await expect(list()).rejects.toMatchObject({ code: 'not_found' })
+  await target.put('holdfast.json', writeFleetObject({ fleetId: fleet.fleetId, verifyingKey: fleet.verifyingKey }))
+  expect(await list()).toEqual({ backups: [], problems: [] })
+  await target.close()
+})
+
 test('a listing that lags or repeats itself changes nothing', async () => {
   const { signal } = new AbortController()
   const target = await openStore(store)

@@ -56,7 +56,7 @@ export async function startRestore(cp: ControlPlane, by: Caller, id: string, req
 
 /**
  * `host/name`: where that host has a source of the name, it is restored into that; else the name is a new one, made beside a source of
- * the same engine there: the one named by `via`, or the only one.
+ * the same engine there: the one named by `via`, the one that the backup is of, or the only one.
  */
 async function destination(cp: ControlPlane, backup: BackupView, request: StartRestore): Promise<Destination> {
   const target = request.target ?? `${backup.host}/${backup.source}`
@@ -69,7 +69,8 @@ async function destination(cp: ControlPlane, backup: BackupView, request: StartR
   }
   const same = there.find((source) => source.name === name)
   if (same && !request.via) return requireEngine(backup, { via: same, targetName: '' })
-  const via = request.via === undefined ? onlyOne(backup, there, host) : there.find((source) => fullName(source) === request.via)
+  const via =
+    request.via === undefined ? ownOrOnlyOne(backup, there, host) : there.find((source) => fullName(source) === request.via)
   if (!via) {
     throw new HoldfastError('not_found', `source ${request.via} is not one of host ${host}`, {
       hint: `Name one of ${there.map(fullName).join(', ')}.`,
@@ -86,8 +87,10 @@ function requireVia(by: Caller, via: SourceRow): void {
   })
 }
 
-function onlyOne(backup: BackupView, there: readonly SourceRow[], host: string): SourceRow {
+function ownOrOnlyOne(backup: BackupView, there: readonly SourceRow[], host: string): SourceRow {
   const fitting = there.filter((source) => source.engine === backup.engine)
+  const own = fitting.find((source) => source.host === backup.host && source.name === backup.source)
+  if (own) return own
   const [only] = fitting
   if (only && fitting.length === 1) return only
   const what = fitting.length === 0 ? `no ${backup.engine} source` : `${fitting.length} ${backup.engine} sources`
@@ -95,7 +98,7 @@ function onlyOne(backup: BackupView, there: readonly SourceRow[], host: string):
     hint:
       fitting.length === 0
         ? `Add a ${backup.engine} source on ${host} first; its connection is used.`
-        : `Choose one with via: ${fitting.map(fullName).join(', ')}.`,
+        : `Choose one with --via (via in a request): ${fitting.map(fullName).join(', ')}.`,
   })
 }
 

@@ -26,7 +26,15 @@ beforeAll(async () => {
   await mkdir(path.join(data, 'other'), { recursive: true })
   makeNotes(path.join(data, 'other', 'own.db'), 1, 10)
   await mkdir(path.join(data, 'other', 'own-tree'))
-  await holdfast.addAgent('db1', { sources: { notes: { engine: 'sqlite', path: notes }, tree: { engine: 'files', path: tree } } })
+  await mkdir(path.join(data, 'second'))
+  makeNotes(path.join(data, 'second', 'more.db'), 1, 10)
+  await holdfast.addAgent('db1', {
+    sources: {
+      more: { engine: 'sqlite', path: path.join(data, 'second', 'more.db') },
+      notes: { engine: 'sqlite', path: notes },
+      tree: { engine: 'files', path: tree },
+    },
+  })
   await holdfast.addAgent('db2', {
     restores_from: ['db1'],
     sources: {
@@ -108,6 +116,28 @@ describe('a backup', () => {
     await holdfast.operator.restore(backup.id, { target: 'db2/copy.db', overwrite_existing: true })
   })
 
+  it('is restored beside the source that it is of, whatever else the host has', async () => {
+    const backup = await holdfast.operator.backUp('db1/notes', 'incremental')
+    const made = await holdfast.operator.restore(backup.id, { target: 'db1/beside.db' })
+    expect(made.target).toBe('db1/beside.db')
+    expect((await stat(path.join(path.dirname(notes), 'beside.db'))).isFile()).toBe(true)
+    const elsewhere = await holdfast.operator.call('POST', `/api/v1/backups/${backup.id}/restore`, {
+      target: 'db1/x',
+      via: 'db1/none',
+    })
+    expect(elsewhere).toMatchObject({ status: 404 })
+  })
+
+  it('is not restored under other names within where its engine cannot do that, and no plan says otherwise', async () => {
+    const backup = await holdfast.operator.backUp('db1/notes', 'incremental')
+    const renamed = { target: 'db2/renamed.db', dataset_mapping: { notes: 'remarks' } }
+    for (const dryRun of [true, false]) {
+      const job = await holdfast.operator.over(await holdfast.operator.startRestore(backup.id, { ...renamed, dry_run: dryRun }))
+      expect(job).toMatchObject({ status: 'failed', attempt: 1, error: { code: 'not_supported' } })
+    }
+    await expect(readFile(path.join(path.dirname(notes), 'other', 'renamed.db'))).rejects.toThrow('ENOENT')
+  })
+
   it('is restored by --to HOST alone under its own name: into the source of that name, else as a new one beside the only one', async () => {
     const backup = await holdfast.operator.backUp('db1/notes', 'incremental')
     const made = await holdfast.operator.restore(backup.id, { target: 'db2' })
@@ -132,7 +162,9 @@ describe('a backup', () => {
 
   it('is not restored onto a host whose own rule does not allow it', async () => {
     const own = await holdfast.operator.backUp('db2/own', 'full')
-    const refused = await holdfast.operator.over(await holdfast.operator.startRestore(own.id, { target: 'db1/stolen.db' }))
+    const refused = await holdfast.operator.over(
+      await holdfast.operator.startRestore(own.id, { target: 'db1/stolen.db', via: 'db1/notes' }),
+    )
     expect(refused).toMatchObject({ status: 'failed', error: { code: 'restore_not_allowed' } })
   })
 

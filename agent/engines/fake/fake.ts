@@ -83,7 +83,7 @@ export const fakeEngine: Engine<FakeConfig> = {
 async function refuseExisting(place: Place<FakeConfig>): Promise<void> {
   if (!(await placeExists(place))) return
   throw new HoldfastError('source_exists', `place ${JSON.stringify(placeName(place))} exists`, {
-    hint: 'Restore into another name, or ask for it to be overwritten.',
+    hint: 'Restore into another name, or with --overwrite to replace it as a whole.',
   })
 }
 

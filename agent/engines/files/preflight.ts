@@ -42,7 +42,7 @@ function beforeRestore(plan: RestorePlan<FilesConfig>): Finding[] {
   })
   if (!target?.exists) return findings
   if (!plan.overwrite) {
-    const hint = 'Restore into another name, or ask for it to be overwritten.'
+    const hint = 'Restore into another name, or with --overwrite to replace it as a whole.'
     return [...findings, { code: 'source_exists', severity: 'error', message: `${target.path} exists`, hint }]
   }
   const mounts = plan.parts.length === 0 ? mountsWithin(target.path) : []

@@ -15,7 +15,6 @@ import { findTarget, refuseExisting, refuseMounts, type Target } from './target.
 
 export async function restore(plan: RestorePlan<FilesConfig>, source: BackupSource, run: Run): Promise<void> {
   run.signal.throwIfAborted()
-  refuseMapping(plan)
   const parts = new Parts(plan.parts)
   const target = findTarget(plan)
   if (target.exists && !plan.overwrite) refuseExisting(target)
@@ -85,11 +84,4 @@ function refuseLess(target: Target, report: Report): void {
       hint: 'Restore into another name, or run the agent as a user, and onto a file system, that can have them; the findings name them.',
     },
   )
-}
-
-function refuseMapping(plan: RestorePlan<FilesConfig>): void {
-  if (Object.keys(plan.mapping).length === 0) return
-  throw new HoldfastError('not_supported', 'paths cannot be renamed within a restore', {
-    hint: 'Restore the chosen paths into a new folder, and move them from there.',
-  })
 }

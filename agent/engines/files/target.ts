@@ -39,7 +39,7 @@ export function findTarget(place: Place<FilesConfig>): Target {
 
 export function refuseExisting(target: Target): never {
   throw new HoldfastError('source_exists', `${target.path} exists`, {
-    hint: 'Restore into another name, or ask for it to be overwritten.',
+    hint: 'Restore into another name, or with --overwrite to replace it as a whole.',
   })
 }
 

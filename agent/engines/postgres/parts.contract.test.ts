@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest'
 import { majorsUnderTest, standingPostgres } from '../../../test/harness/postgres.ts'
 import { firstDifference, makeOddDatabase, ODD_NAMES, stableDump } from '../../../test/harness/postgres-fixture.ts'
-import { failureOf, withRun } from '../testing/plans.ts'
+import { failureOf, restorePlan, withRun } from '../testing/plans.ts'
 import type { PostgresConfig } from './config.ts'
 import { postgresEngine as engine } from './postgres.ts'
 import { ident } from './quote.ts'
@@ -97,6 +97,9 @@ for (const major of majorsUnderTest()) {
     test('parts never replace a whole database', async () => {
       const failure = await failureOf(restoreTo(config, null, whole.source, { parts: ['app.items'], overwrite: true }))
       expect(failure.code).toBe('not_supported')
+      const plan = restorePlan(config, null, { parts: ['app.items'], overwrite: true })
+      const findings = await withRun((run) => engine.preflight(plan, run))
+      expect(findings).toContainEqual(expect.objectContaining({ code: 'not_supported', severity: 'error' }))
       expect(await tableNames(server, 'odd')).toContain('app.lines')
     })
 

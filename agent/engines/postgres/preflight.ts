@@ -4,6 +4,7 @@ import type { BackupPlan, RestorePlan, Run } from '../engine.ts'
 import { type Address, addressOf, isLocal } from './address.ts'
 import type { PostgresConfig } from './config.ts'
 import { findDatabase, requireDatabaseName } from './databases.ts'
+import { partsRefused } from './restore.ts'
 import { listOf } from './roles.ts'
 import { type Server, serverOf } from './server.ts'
 import { type Session, withSessions } from './session.ts'
@@ -137,7 +138,9 @@ async function lookAtTarget(
       hint: 'Run as an administrator: alter role ... createdb for the role of the agent.',
     })
   }
-  if ((await findDatabase(session, target)) !== null && !plan.overwrite) {
+  const exists = (await findDatabase(session, target)) !== null
+  if (exists && plan.overwrite && plan.parts.length > 0) findings.push(asFinding(partsRefused(target)))
+  if (exists && !plan.overwrite) {
     findings.push({
       code: 'source_exists',
       severity: 'error',

@@ -36,7 +36,6 @@ import { matchingTools, toolEnvironment } from './tools.ts'
  */
 export async function restore(plan: RestorePlan<PostgresConfig>, source: BackupSource, run: Run): Promise<void> {
   run.signal.throwIfAborted()
-  if (Object.keys(plan.mapping).length > 0) throw mappingRefused()
   const { config } = plan
   const address = await addressOf(config)
   const target = requireDatabaseName(plan.targetName ?? address.database, config.maintenance_database)
@@ -121,10 +120,13 @@ function refuseExisting(exists: boolean, target: string, plan: RestorePlan<Postg
     })
   }
   if (plan.parts.length === 0) return
-  throw new HoldfastError('not_supported', `parts cannot replace database ${JSON.stringify(target)} as a whole`, {
+  throw partsRefused(target)
+}
+
+export const partsRefused = (target: string) =>
+  new HoldfastError('not_supported', `parts cannot replace database ${JSON.stringify(target)} as a whole`, {
     hint: 'Restore the parts into a new database, and copy from there what you need.',
   })
-}
 
 interface Filling {
   readonly layout: Layout
@@ -239,9 +241,4 @@ const claimed = (target: string) =>
 const readOnly = () =>
   new HoldfastError('not_supported', 'the server is a standby: nothing can be restored into it', {
     hint: 'Restore into the primary.',
-  })
-
-const mappingRefused = () =>
-  new HoldfastError('not_supported', 'schemas and tables cannot be renamed while they are restored', {
-    hint: 'Restore into a new database, and rename them there.',
   })

@@ -16,7 +16,6 @@ import { findTarget, refuseExisting, type Target } from './target.ts'
 export async function restore(plan: RestorePlan<SqliteConfig>, source: BackupSource, run: Run): Promise<void> {
   run.signal.throwIfAborted()
   refuseParts(plan.parts)
-  refuseMapping(plan)
   try {
     const target = await findTarget(plan)
     if (!plan.overwrite) refuseExisting(target)
@@ -126,12 +125,5 @@ async function databaseOf(source: BackupSource): Promise<ArtifactInfo> {
   for await (const info of source.artifacts()) if (info.kind === 'stream' && info.name === DATABASE) return info
   throw new HoldfastError('backup_invalid', 'the backup holds no SQLite database', {
     hint: 'Choose a backup of a sqlite source.',
-  })
-}
-
-function refuseMapping(plan: RestorePlan<SqliteConfig>): void {
-  if (Object.keys(plan.mapping).length === 0) return
-  throw new HoldfastError('not_supported', 'tables of a SQLite database cannot be renamed by a restore', {
-    hint: 'Restore into another name, and rename them there.',
   })
 }

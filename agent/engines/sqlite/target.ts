@@ -34,6 +34,6 @@ export function refuseExisting(target: Target): void {
   const there = target.current ? target.path : target.sidecars[0]
   if (!there) return
   throw new HoldfastError('source_exists', `${there} exists`, {
-    hint: 'Restore into another name, or ask for it to be overwritten.',
+    hint: 'Restore into another name, or with --overwrite to replace it as a whole.',
   })
 }
