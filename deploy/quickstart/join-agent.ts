@@ -79,7 +79,7 @@ function renewsInHours(chainPem: string | undefined): number {
 }
 
 /** Real stores of this machine that are not protected yet: named, with the command that would do it, and never backed up unasked. */
-export async function foundHere(agent: AgentProcess, home: string): Promise<string[]> {
+export async function foundHere(agent: Pick<AgentProcess, 'command'>, home: string): Promise<string[]> {
   const answer = JSON.parse(await agent.command(['discover', '--format', 'json'])) as { items: FoundSource[] }
   const folder = path.join(home, 'agent')
   const { sources } = await loadAgentConfig({ config: folder, state: folder })

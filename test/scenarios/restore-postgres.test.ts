@@ -1,3 +1,4 @@
+import { readdir } from 'node:fs/promises'
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { BackupView } from '../../control-plane/api/schemas/backups.ts'
 import type { BackupDetail } from '../../shared/results.ts'
@@ -76,6 +77,28 @@ describe.each<PostgresMajor>([15, 18])('postgresql %s', async (major) => {
         expect(await samePostgres({ server, database: odd.name }, copy)).toBeNull()
       },
     )
+  })
+
+  it('a dry run says what a full and an incremental would read and store, and stores nothing', async () => {
+    const state = async () => ({
+      objects: (await readdir(stores.holdfast.storeFolder, { recursive: true })).sort(),
+      backups: (await operator().ask<{ items: BackupView[] }>('GET', '/api/v1/backups?limit=500')).items.map(({ id }) => id),
+    })
+    const dryRun = async (type: 'full' | 'incremental') => {
+      const job = await operator().done(await operator().startBackup('db1/app-local', type, { dry_run: true }))
+      expect(job.backup_id).toBeNull()
+      return job.detail as BackupDetail
+    }
+    const before = await state()
+    const full = await dryRun('full')
+    const incremental = await dryRun('incremental')
+    expect(full).toMatchObject({ dry_run: true, type: 'full', chunks_skipped: 0, read_bytes: incremental.read_bytes })
+    expect(full.stored_bytes).toBeGreaterThan(100_000)
+    expect(full.read_bytes).toBeGreaterThan(full.stored_bytes)
+    expect(incremental).toMatchObject({ dry_run: true, type: 'incremental' })
+    expect(incremental.chunks_skipped).toBeGreaterThan(0)
+    expect(incremental.stored_bytes).toBeLessThan(full.stored_bytes / 2)
+    expect(await state()).toEqual(before)
   })
 })
 
