@@ -3,12 +3,11 @@ import { seeded } from '../harness/seeded.ts'
 import { describesBackup, readsPack, storesPack } from './bench.ts'
 import type { BackupStep, ReadStep, Schedule, Step } from './schedule.ts'
 import { makeSource, type SeedSource } from './seed-source.ts'
-import { strike } from './strike.ts'
+import { type Strike, strike } from './strike.ts'
 import { type HostName, require, type World } from './world.ts'
 
-export interface StepResult {
+export interface StepResult extends Strike {
   readonly step: Step
-  readonly job: JobView
   readonly seconds: number
 }
 
@@ -30,6 +29,7 @@ export async function runSeed(world: World, schedule: Schedule): Promise<StepRes
   const run = new SeedRun(world, { schedule, source, random })
   await world.offer(source)
   const results = await run.steps()
+  await run.requireGood()
   await run.requireAllRestore()
   await run.requireNothingElseBelieved()
   await world.bench.removeKeys(await world.bench.keys(run.prefix))
@@ -67,46 +67,48 @@ class SeedRun {
     for (const [number, step] of this.#schedule.steps.entries()) {
       if (number > 0 && step.kind === 'backup') await this.#source.change()
       const start = performance.now()
-      const job = step.kind === 'backup' ? await this.#backup(step) : await this.#read(step)
-      if (job) results.push({ step, job, seconds: (performance.now() - start) / 1000 })
+      const met = step.kind === 'backup' ? await this.#backup(step) : await this.#read(step)
+      if (met) results.push({ step, ...met, seconds: (performance.now() - start) / 1000 })
       await this.#world.requireQuiet()
     }
     return results
   }
 
-  async #backup({ type, fault, middle }: BackupStep): Promise<JobView> {
+  async #backup({ type, fault, middle }: Omit<BackupStep, 'kind'>): Promise<Strike> {
     const hash = await this.#source.hash()
-    const job = await strike(this.#world, {
+    const met = await strike(this.#world, {
       fault,
       host: 'db1',
       middle: middle === 'pack' ? storesPack : describesBackup,
       random: this.#random,
       start: () => this.#operator.startBackup(`db1/${this.#source.name}`, type),
     })
+    const { job } = met
     const backup = await this.#operator.backup(job.backup_id ?? '')
     const expected = job.status === 'succeeded' ? 'good' : 'failed'
     require(backup.status === expected, `the backup of a ${job.status} job is ${backup.status}`)
     if (job.status === 'succeeded') this.#good.unshift({ id: backup.id, hash, restored: false })
-    return job
+    return met
   }
 
-  async #read(step: ReadStep): Promise<JobView | null> {
+  async #read(step: ReadStep): Promise<Strike | null> {
     const good = this.#good[Math.min(step.back, this.#good.length - 1)]
     if (!good) return null
     if (step.kind === 'restore') return this.#restore(good, step)
-    const job = await strike(this.#world, {
+    const met = await strike(this.#world, {
       fault: step.fault,
       host: step.on,
       middle: readsPack,
       random: this.#random,
       start: () => this.#operator.ask('POST', `/api/v1/backups/${good.id}/verify`, { on: step.on }),
     })
+    const { job } = met
     const found = (job.detail as { valid?: boolean } | null)?.valid
     require(job.status !== 'succeeded' || found === true, `verify found a good backup damaged: ${JSON.stringify(job.detail)}`)
-    return job
+    return met
   }
 
-  async #restore(good: Good, { fault, on }: Pick<ReadStep, 'fault' | 'on'>): Promise<JobView> {
+  async #restore(good: Good, { fault, on }: Pick<ReadStep, 'fault' | 'on'>): Promise<Strike> {
     this.#copies += 1
     const name = `copy_${this.#schedule.seed}_${this.#copies}`
     const start = async () => {
@@ -114,10 +116,10 @@ class SeedRun {
       this.#world.watch.add(job.id)
       return job
     }
-    const job = await strike(this.#world, { fault, host: on, middle: readsPack, random: this.#random, start })
-    await this.#requireWhole(good, job, { on, name })
-    if (job.status === 'succeeded') good.restored = true
-    return job
+    const met = await strike(this.#world, { fault, host: on, middle: readsPack, random: this.#random, start })
+    await this.#requireWhole(good, met.job, { on, name })
+    if (met.job.status === 'succeeded') good.restored = true
+    return met
   }
 
   /** Under the name of a target there is the whole of the backup, or nothing. */
@@ -128,10 +130,16 @@ class SeedRun {
     else require(hash === good.hash, `${on}/${name} is not what ${good.id} was made of after ${said}`)
   }
 
+  /** Whatever was done to earlier ones: a source that nothing is done to any more can be backed up. */
+  async requireGood(): Promise<void> {
+    if (this.#good.length === 0) await this.#backup({ type: 'full', fault: 'none', middle: 'pack' })
+    require(this.#good.length > 0, 'the seed ends without a good backup')
+  }
+
   /** Whatever was done to them, good backups are good. */
   async requireAllRestore(): Promise<void> {
     for (const good of this.#good.filter(({ restored }) => !restored)) {
-      const job = await this.#restore(good, { fault: 'none', on: 'db2' })
+      const { job } = await this.#restore(good, { fault: 'none', on: 'db2' })
       require(job.status === 'succeeded', `good backup ${good.id} does not restore: ${JSON.stringify(job.error)}`)
     }
     await this.#world.requireQuiet()

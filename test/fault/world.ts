@@ -12,6 +12,7 @@ import { startTcpProxy, type TcpProxy } from '../harness/tcp-proxy.ts'
 import { waitFor } from '../harness/wait.ts'
 import { FaultBench } from './bench.ts'
 import { RestoreWatch } from './restore-watch.ts'
+import type { FaultKind } from './schedule.ts'
 import { makeTemplate, type SeedSource } from './seed-source.ts'
 
 export type HostName = 'db1' | 'db2'
@@ -70,6 +71,15 @@ export class World implements AsyncDisposable {
     const [db1, db2] = [await join(bench, 'db1'), await join(bench, 'db2')]
     const server = await bench.holdfast.startShiftedServer(bench.clock, bench.awsVariables)
     return new World({ bench, postgres, catalogs, hosts: { db1, db2 }, server })
+  }
+
+  /** What cannot be done on this machine. */
+  get beyond(): FaultKind[] {
+    const { hosts, postgres } = this
+    return [
+      ...(postgres ? [] : ['database killed' as const]),
+      ...(hosts.db1.disk && hosts.db2.disk ? [] : ['disk full' as const]),
+    ]
   }
 
   /** Both hosts have this source, and no other. */

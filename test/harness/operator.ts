@@ -1,5 +1,5 @@
 import type { BackupView, ValidationView } from '../../control-plane/api/schemas/backups.ts'
-import type { JobView } from '../../control-plane/api/schemas/jobs.ts'
+import type { JobEventView, JobView } from '../../control-plane/api/schemas/jobs.ts'
 import { waitFor } from './wait.ts'
 
 /** An operator with an API key, over real HTTP. */
@@ -31,6 +31,15 @@ export class Operator {
 
   job(id: string): Promise<JobView> {
     return this.ask('GET', `/api/v1/jobs/${id}`)
+  }
+
+  /** All that is kept of a job that is over, in order. */
+  async events(id: string): Promise<JobEventView[]> {
+    const response = await fetch(`${this.url}/api/v1/jobs/${id}/events`, { headers: { authorization: `ApiKey ${this.key}` } })
+    const text = await response.text()
+    if (!/^event: end$/m.test(text)) throw new Error(`events of ${id} were answered ${response.status}: ${text}`)
+    const events = [...text.matchAll(/^data: (.*)$/gm)].map(([, data = '']) => JSON.parse(data) as Partial<JobEventView>)
+    return events.filter((event): event is JobEventView => event.type !== undefined)
   }
 
   backup(id: string): Promise<BackupView> {
