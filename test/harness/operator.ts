@@ -87,8 +87,10 @@ export class Operator {
     return this.done(await this.startRestore(id, body))
   }
 
-  validate(id: string): Promise<ValidationView> {
-    return this.ask('GET', `/api/v1/backups/${id}/validate`)
+  /** What a check found, also where it took so long that it became a job. */
+  async validate(id: string): Promise<ValidationView> {
+    const answer = await this.ask<ValidationView | JobView>('GET', `/api/v1/backups/${id}/validate`)
+    return 'kind' in answer ? ((await this.done(answer)).detail as ValidationView) : answer
   }
 
   async verify(id: string, on?: string): Promise<JobView> {
