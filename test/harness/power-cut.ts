@@ -18,20 +18,21 @@ export interface FragileDisk extends AsyncDisposable {
 }
 
 /** An ext4 on a loop device, or null where that takes rights that we do not have. */
-export function fragileDisk(): Promise<FragileDisk | null> {
-  return available('file system with power cuts (ext4 on a loop device)', 'build', () => process.getuid?.() === 0, makeDisk)
+export function fragileDisk(megabytes = 96): Promise<FragileDisk | null> {
+  const mayMount = () => process.getuid?.() === 0
+  return available('file system with power cuts (ext4 on a loop device)', 'build', mayMount, () => makeDisk(megabytes))
 }
 
-async function makeDisk(): Promise<FragileDisk> {
+async function makeDisk(megabytes: number): Promise<FragileDisk> {
   const folder = await throwAwayFolder()
   const image = path.join(folder.path, 'image')
   const mount = path.join(folder.path, 'mount')
   await writeFile(image, '')
-  await truncate(image, 96 * 1024 * 1024)
+  await truncate(image, megabytes * 1024 * 1024)
   await mkdir(mount)
   await runCommand('mkfs.ext4', ['-q', '-F', image])
-  // an hour between commits by itself: only what was asked to be synced is
-  const attach = () => runCommand('mount', ['-o', 'loop,commit=3600,noatime', image, mount]).then(() => undefined)
+  // an hour between commits by itself: only what was asked to be synced is; the device loses nothing, so it needs no flushes
+  const attach = () => runCommand('mount', ['-o', 'loop,commit=3600,noatime,barrier=0', image, mount]).then(() => undefined)
   const detach = () => runCommand('umount', [mount]).then(() => undefined)
   const stop = async () => {
     if (readFileSync('/proc/mounts', 'utf8').includes(` ${mount} `)) await tryCommand('umount', ['-l', mount])

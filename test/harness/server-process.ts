@@ -32,6 +32,8 @@ export async function startShiftedServer(
       env: { ...env, ...compiled },
       ipc: true,
       ready: (started) => started.output().includes('control plane started'),
+      // after a power cut an embedded catalog syncs each of its files, a thousand and more
+      readyMs: 240_000,
     },
   )
   const stopListening = clock.onShift((shiftMs) => server.send({ shiftMs }))
