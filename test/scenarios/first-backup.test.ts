@@ -2,9 +2,12 @@ import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
 import path from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { connect } from 'node:tls'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { readIdentity } from '../../agent/link/identity.ts'
 import type { SourceView } from '../../control-plane/api/schemas/agents.ts'
 import type { BackupDetail, RestoreDetail, TestRestoreDetail, VerifyDetail } from '../../shared/results.ts'
+import { CONTROL_PLANE_NAME } from '../../shared/x509/control-plane-name.ts'
 import { TestHoldfast } from '../harness/holdfast.ts'
 import { Operator } from '../harness/operator.ts'
 import { waitFor } from '../harness/wait.ts'
@@ -196,6 +199,23 @@ describe('two restores', () => {
     // one after the other both may succeed; at once the later one is refused
     for (const end of ends) expect(end.error?.code ?? 'overlap').toBe('overlap')
     expect(ends.some((end) => end.status === 'succeeded')).toBe(true)
+  })
+})
+
+describe('a local target', () => {
+  it("is served by a certificate of the fleet's own authority", async () => {
+    const identity = await readIdentity(holdfast.agents.get('db1')?.home ?? '')
+    const { objects } = holdfast.server.ports
+    const shown = (ca: string | undefined) =>
+      new Promise<string>((resolve) => {
+        const socket = connect({ host: '127.0.0.1', port: objects ?? 0, servername: CONTROL_PLANE_NAME, ...(ca ? { ca } : {}) })
+        socket.once('secureConnect', () => resolve(socket.authorized ? 'authorized' : 'not authorized')).once('error', (error) =>
+          resolve(String((error as NodeJS.ErrnoException).code)),
+        )
+        socket.once('secureConnect', () => socket.destroy())
+      })
+    expect(await shown(identity?.authorityPem)).toBe('authorized')
+    expect(await shown(undefined)).toMatch(/SELF_SIGNED_CERT|UNABLE_TO/)
   })
 })
 

@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises'
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { BackupView } from '../../control-plane/api/schemas/backups.ts'
-import type { BackupDetail } from '../../shared/results.ts'
+import type { BackupDetail, TestRestoreDetail, VerifyDetail } from '../../shared/results.ts'
 import type { Operator } from '../harness/operator.ts'
 import { type PostgresMajor, type PostgresServer, standingPostgres } from '../harness/postgres.ts'
 import { firstDifference, makeOddDatabase, type OddDatabase, samePostgres, stableDump } from '../harness/postgres-fixture.ts'
@@ -79,6 +79,27 @@ describe.each<PostgresMajor>([15, 18])('postgresql %s', async (major) => {
     )
   })
 
+  it('verify reads every byte that an incremental needs, and a test restore counts every row again and leaves no database', async () => {
+    const full = await newest('full')
+    const backup = await newest('incremental')
+    expect(backup.leans_on).toEqual([full.id])
+    const verify = (await operator().verify(backup.id)).detail as VerifyDetail
+    expect(verify).toMatchObject({ valid: true, plan_only: false, errors: [] })
+    expect(verify.packs).toMatchObject({ chosen: verify.packs?.needed, chosen_bytes: verify.packs?.needed_bytes })
+    expect(verify.bytes_checked).toBeGreaterThan(backup.stored_bytes ?? 0)
+    expect(verify.objects_checked).toBeGreaterThan(2)
+
+    const before = await databases()
+    const test = (await operator().testRestore(backup.id, 'db2/own')).detail as TestRestoreDetail
+    expect(test).toMatchObject({ valid: true, findings: [] })
+    expect(test.total.parts).toBeGreaterThan(30)
+    expect(test.total.expected).toBeGreaterThan(100)
+    expect(test.total.found).toBe(test.total.expected)
+    expect(test.found.counts).toEqual(test.expected.counts)
+    expect(await databases()).toEqual(before)
+    expect(await operator().backup(backup.id)).toMatchObject({ verified_by: 'db2', test_restored_by: 'db2' })
+  })
+
   it('a dry run says what a full and an incremental would read and store, and stores nothing', async () => {
     const state = async () => ({
       objects: (await readdir(stores.holdfast.storeFolder, { recursive: true })).sort(),
@@ -101,6 +122,18 @@ describe.each<PostgresMajor>([15, 18])('postgresql %s', async (major) => {
     expect(incremental.stored_bytes).toBeLessThan(full.stored_bytes / 2)
     expect(await state()).toEqual(before)
   })
+
+  async function newest(type: BackupView['type']): Promise<BackupView> {
+    const { items } = await operator().ask<{ items: BackupView[] }>('GET', `/api/v1/backups?source=db1/app-local&type=${type}`)
+    const [backup] = items
+    if (!backup) throw new Error(`there is no ${type} backup`)
+    return backup
+  }
+
+  async function databases(): Promise<string[]> {
+    const rows = await elsewhere?.sql<{ name: string }>('postgres', 'select datname as name from pg_database order by 1')
+    return (rows ?? []).map(({ name }) => name)
+  }
 })
 
 const targetOf = { local: 'primary', s3: 'bucket' } as const
