@@ -6,6 +6,7 @@ import type { JobView } from '../../control-plane/api/schemas/jobs.ts'
 import { throwAwayFolder } from '../harness/folders.ts'
 import { seeded } from '../harness/seeded.ts'
 import { type SmallDisk, smallDisk } from '../harness/small-disk.ts'
+import { waitFor } from '../harness/wait.ts'
 import { describesBackup, FaultBench, readsPack, storesPack, treeHash, writeTree } from './bench.ts'
 
 /**
@@ -13,7 +14,9 @@ import { describesBackup, FaultBench, readsPack, storesPack, treeHash, writeTree
  * done after there is room again is good.
  */
 
-const MEGABYTES = 32
+const MEGABYTES = 64
+/** A pack of 16 MiB, and one that is stored long before it where the line is slow. */
+const TWO_PACKS = 21_000_000
 const LACKS = 'the S3 server cannot be had, or mounting takes rights that this user does not have'
 
 interface Stage extends AsyncDisposable {
@@ -23,7 +26,7 @@ interface Stage extends AsyncDisposable {
 }
 
 /** A small disk under `under` of the bench's folder, and a host with a tree that is not on it unless `under` holds it. */
-async function stage(under: 'agents/db1' | 'data' | 'store'): Promise<Stage | null> {
+async function stage(under: 'agents/db1' | 'data' | 'store', bytes = 3_000_000): Promise<Stage | null> {
   const storage = under === 'store' ? await throwAwayFolder() : null
   const local = storage && (await smallDisk(path.join(storage.path, 'store'), MEGABYTES))
   if (storage && !local) return null
@@ -34,7 +37,7 @@ async function stage(under: 'agents/db1' | 'data' | 'store'): Promise<Stage | nu
   if (!disk) return null
   const tree = path.join(folder.path, 'data', 'tree')
   await mkdir(tree, { recursive: true })
-  await writeTree(tree, seeded(5), 3_000_000)
+  await writeTree(tree, seeded(5), bytes)
   await bench.holdfast.addAgent('db1', { sources: { tree: { engine: 'files', path: tree } } })
   const dispose = async () => {
     await Promise.all([...bench.holdfast.agents.values()].map((agent) => agent.stop()))
@@ -108,20 +111,45 @@ describe('under the place of a restore', () => {
 })
 
 describe('under a local target', () => {
-  it('the backup fails naming the target, nothing counts as one, and the next one is good when there is room', async ({
-    skip,
-  }) => {
-    await using on = await stage('store')
-    if (!on) return skip(LACKS)
-    const { bench, disk } = on
-    await disk.fill()
-    const over = await bench.over(await bench.holdfast.operator.startBackup('db1/tree', 'full'))
-    expect(over).toMatchObject({ status: 'failed', attempt: 3, error: { code: 'disk_full' } })
-    expect(over.error?.message).toContain('storage target')
-    await expectNotBelieved(on, over)
-    const files = await readdir(disk.path, { recursive: true })
-    expect(files.filter((name) => name.includes(over.backup_id ?? 'none') && name.endsWith('manifest.json'))).toEqual([])
-    await disk.empty()
-    await expectNextIsGood(on)
-  })
+  it.for([
+    ['before anything is stored', 'before'],
+    ['when a pack is stored', 'after'],
+  ] as const)(
+    '%s: the backup fails naming the target, nothing counts as one, and the next one is good when there is room',
+    async ([_name, filled], { skip }) => {
+      await using on = await stage('store', TWO_PACKS)
+      if (!on) return skip(LACKS)
+      const { bench, disk } = on
+      const stored = async (name: string, id: string | null) =>
+        (await readdir(disk.path, { recursive: true })).filter(
+          (file) => file.startsWith('db1/') && file.includes(`/${id ?? 'none'}/${name}`),
+        )
+      const limit = (limits: object) =>
+        bench.holdfast.operator.ask('PUT', '/api/v1/fleet', {
+          policies: { line: { select: { sources: ['db1/tree'] }, targets: ['primary'], limits } },
+        })
+      await limit({ upload: '500KB/s' })
+      if (filled === 'before') await disk.fill()
+      const job = await bench.holdfast.operator.startBackup('db1/tree', 'full')
+      if (filled === 'after') {
+        await waitFor(
+          'a pack to be stored',
+          async () => (await stored('packs/', (await bench.look(job.id)).backup_id)).length > 0,
+        )
+        await disk.fill()
+        // it was the moment meant: the larger pack is still to come, and has less room than it needs
+        const { backup_id: id } = await bench.look(job.id)
+        expect(await stored('packs/', id)).toHaveLength(1)
+        expect([...(await stored('index', id)), ...(await stored('contents', id))]).toEqual([])
+      }
+      await limit({})
+      const over = await bench.over(job)
+      expect(over).toMatchObject({ status: 'failed', attempt: 3, error: { code: 'disk_full' } })
+      expect(over.error?.message).toContain('storage target')
+      expect(await stored('manifest.json', over.backup_id)).toEqual([])
+      await expectNotBelieved(on, over)
+      await disk.empty()
+      await expectNextIsGood(on)
+    },
+  )
 })
