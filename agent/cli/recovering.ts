@@ -2,12 +2,12 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import Table from 'cli-table3'
-import { parse as parseYaml } from 'yaml'
 import { systemClock } from '../../shared/clock.ts'
 import { HoldfastError } from '../../shared/errors.ts'
 import { createLogger } from '../../shared/log.ts'
 import { sizeText } from '../../shared/size-text.ts'
 import type { StorageTarget } from '../../shared/storage/target.ts'
+import { readYaml } from '../../shared/yaml.ts'
 import type { Run } from '../engines/engine.ts'
 import { createTools } from '../process/spawn.ts'
 import { type RecoveryCredentials, recoveryCredentials } from '../recover/credentials.ts'
@@ -142,7 +142,7 @@ async function targetOf(options: RestoreOptions, deps: RecoverDeps): Promise<Rec
   }
   const from = { name, parts, overwrite, settings: settingsOf(options.option) }
   if (to !== undefined) return { ...from, to }
-  if (options.config !== undefined) return { ...from, config: parseYaml(await readTextFile(options.config)) }
+  if (options.config !== undefined) return { ...from, config: readYaml({ name: options.config, text: await readTextFile(options.config) }) }
   const url = await connectionOf(options, deps)
   return url === undefined ? from : { ...from, config: { url } }
 }

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -52,4 +52,13 @@ test('a connection of the environment is kept like one that is typed, and only w
 test('a setting that is missing is named as that', async () => {
   const error = { code: 'invalid_config', message: 'source etc: path is missing', hint: expect.stringContaining('--path') }
   await expect(run(['add', 'etc', '--engine', 'files'])).rejects.toMatchObject(error)
+})
+
+test('an agent.yaml that is no YAML is refused with the place, and nothing of what stands there', async () => {
+  const file = path.join(home, 'agent.yaml')
+  await writeFile(file, 'sources:\n  app: { engine: postgres, password: hunter2: x }\n')
+  const message = expect.stringMatching(/agent\.yaml is not valid YAML: line 2, column \d+: (?!.*hunter2)[^\n]+$/)
+  await expect(run(['list'])).rejects.toMatchObject({ code: 'invalid_config', message })
+  await expect(run(['add', 'etc', '--engine', 'files', '--path', home])).rejects.toMatchObject({ message })
+  expect(await readFile(file, 'utf8')).toContain('hunter2')
 })

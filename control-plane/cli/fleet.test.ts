@@ -125,8 +125,10 @@ describe('the rest of the fleet', () => {
     expect(answer.out).toBe('~ policy p\n    retention.daily: 7 -> 8\n1 would change\n')
     expect((await run(served.url, ['apply', '-f', 'fleet.yaml'], { cwd: served.folder })).status).toBe(0)
     expect(served.calls.at(-1)).toEqual(['applyFleet', { policies: { p: { retention: { daily: 8 } } } }])
-    await writeFile(path.join(served.folder, 'bad.yaml'), 'a: [')
-    expect((await run(served.url, ['apply', '-f', 'bad.yaml'], { cwd: served.folder })).status).toBe(2)
+    await writeFile(path.join(served.folder, 'bad.yaml'), 'policies:\n  p: a: b\n')
+    const bad = await run(served.url, ['apply', '-f', 'bad.yaml'], { cwd: served.folder })
+    expect(bad.status).toBe(2)
+    expect(bad.err).toMatch(/bad\.yaml is not valid YAML: line 2, column 6: [\w ]+\nCorrect the file at that place\.\n$/)
   })
 
   test('what takes something away asks first', async () => {

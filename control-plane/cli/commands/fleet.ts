@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import type { Command } from 'commander'
-import { parseDocument } from 'yaml'
 import { HoldfastError } from '../../../shared/errors.ts'
 import { EXIT, type ExitStatus } from '../../../shared/exit-status.ts'
+import { readYaml } from '../../../shared/yaml.ts'
 import type { FleetDiffView, PolicyView, TargetView } from '../../api/schemas/fleet.ts'
 import type { StatusView } from '../../api/schemas/system.ts'
 import { SEALED_TO_RECOVERY } from '../../domain/policy-findings.ts'
@@ -93,11 +93,7 @@ async function readFleetFile(file: string): Promise<unknown> {
   const text = await readFile(file, 'utf8').catch((cause: unknown) => {
     throw new HoldfastError('invalid_argument', `${file} cannot be read`, { hint: 'Give the path of a fleet.yaml.', cause })
   })
-  const document = parseDocument(text, { uniqueKeys: true })
-  const [problem] = document.errors
-  if (problem)
-    throw new HoldfastError('invalid_argument', `${file}: ${problem.message}`, { hint: 'Correct the YAML at that place.' })
-  return document.toJS({ maxAliasCount: 100 })
+  return readYaml({ name: file, text, code: 'invalid_argument', aliases: 100 })
 }
 
 async function targets(cli: Cli): Promise<ExitStatus> {
