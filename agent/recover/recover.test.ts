@@ -126,10 +126,14 @@ describe('recover, with the store and an identity file alone', () => {
     const { backups, problems } = JSON.parse(out)
     expect(problems).toEqual([])
     expect(backups).toMatchObject([
-      { id: full.facts.id, origin: 'verified', state: 'present', type: 'full', leansOn: [] },
-      { id: next.facts.id, origin: 'verified', state: 'present', type: 'incremental', leansOn: [full.facts.id] },
+      { id: full.facts.id, origin: 'verified', state: 'present', type: 'full', leansOn: [], opens: true },
+      { id: next.facts.id, origin: 'verified', state: 'present', type: 'incremental', leansOn: [full.facts.id], opens: true },
     ])
-    expect((await recover('list', '--store', store, '--identity', identity)).out).toContain(next.facts.id)
+    const table = await recover('list', '--store', store, '--identity', identity)
+    expect([table.code, table.err]).toEqual([undefined, ''])
+    expect(table.out).toMatch(new RegExp(`${next.facts.id}.* yes `))
+    // a manifest has it rounded, the catalog exactly
+    expect(table.out).toContain(' read (about) ')
   })
 
   test('restore by the ending of an id gives back the tree, and says that counts agree', async () => {
@@ -176,6 +180,34 @@ describe('recover, with the store and an identity file alone', () => {
     expect(code).toBe('key_missing')
     const empty = await identityFile(['# nothing'])
     expect((await recover('list', '--store', store, '--identity', empty)).code).toBe('invalid_argument')
+  })
+
+  test('list says which backups the identity opens: by their keys, and by those of what they lean on', async () => {
+    const other = await newAgeIdentity()
+    const stranger = await identityFile([other.reveal(), `# verifying key: ${fleet.verifyingKey}`])
+    const copy = await fillStore()
+    const list = async () => {
+      const table = await recover('list', '--store', copy, '--identity', stranger)
+      const json = await recover('list', '--store', copy, '--identity', stranger, '--format', 'json')
+      expect([json.code, json.err]).toEqual([undefined, table.err])
+      const rows = table.out.split('\n').filter((line) => line.includes(full.facts.host))
+      const opens = JSON.parse(json.out).backups.map((backup: { opens: boolean }) => backup.opens)
+      expect(rows.map((row) => / yes /.test(row))).toEqual(opens)
+      return { opens, err: table.err }
+    }
+    expect(await list()).toEqual({ opens: [false, false], err: expect.stringContaining('opens none of the 2 backups listed') })
+    const target = await openStore(copy)
+    const seal = async (facts: { host: string; source: string; id: string }) => {
+      const file = await target.get(objectKey(facts, 'keys/1'))
+      await target.put(objectKey(facts, 'keys/2'), await rewrapDataKeys(file, [fleet.identity], [await recipientOf(other)]))
+    }
+    await seal(next.facts)
+    expect(await list()).toMatchObject({ opens: [false, false] })
+    await seal(full.facts)
+    expect(await list()).toEqual({ opens: [true, true], err: '' })
+    await target.remove(objectKey(next.facts, 'keys/2'))
+    expect(await list()).toEqual({ opens: [true, false], err: expect.stringContaining('opens 1 of the 2 backups listed') })
+    await target.close()
   })
 
   test('a rotated key opens the backup for the new recipient; without keys it reads as deleted', async () => {
