@@ -50,6 +50,40 @@ describe('jobs', () => {
   })
 })
 
+describe('a list of one source', () => {
+  const none = { items: [], next_cursor: null }
+  const source = (name: string, present = true) => ({
+    ...{ source: name, engine: 'files', agent: 'db1', connected: true, present, labels: {}, facts: {}, policies: [] },
+    ...{ last_good_at: null, last_good_id: null, last_seen_at: '2026-11-21T02:00:00.000Z' },
+  })
+  const sources = { items: [source('db1/app'), source('db2/app'), source('db1/etc', false)], next_cursor: null }
+  const empty = { listBackups: async () => none, listJobs: async () => none, listSources: async () => sources }
+
+  test.each(['list', 'jobs'])(
+    '%s of a source that is not known is an error, with the names that are like it',
+    async (command) => {
+      await served.start(empty)
+      const slip = await run(served.url, [command, '--source', 'db1/apq'])
+      expect([slip.status, slip.out]).toEqual([4, ''])
+      expect(slip.err).toMatch(
+        /source db1\/apq is not known\nDid you mean db1\/app or db2\/app\? List the sources with "holdfast sources"/,
+      )
+      expect((await run(served.url, [command, '--source', 'web/app'])).err).toMatch(/mean db1\/app or db2\/app\?/)
+      const far = await run(served.url, [command, '--source', 'other/thing', '--format', 'json'])
+      expect([far.status, JSON.parse(far.out)]).toEqual([4, expect.objectContaining({ code: 'not_found' })])
+      expect(far.err).not.toContain('mean')
+    },
+  )
+
+  test('one that is known and has none is no error, be it there or removed', async () => {
+    await served.start(empty)
+    expect(await run(served.url, ['list', '--source', 'db1/app'])).toMatchObject({ status: 0, err: 'no backups\n' })
+    expect(await run(served.url, ['list', '--source', 'db1/etc'])).toMatchObject({ status: 0, err: 'no backups\n' })
+    // the end of a list that had some
+    expect((await run(served.url, ['list', '--source', 'other/thing', '--cursor', 'next'])).status).toBe(0)
+  })
+})
+
 describe('the rest of the fleet', () => {
   test('many hosts are invited from a file', async () => {
     await served.start()

@@ -4,6 +4,7 @@ import type { SourceView } from '../../api/schemas/agents.ts'
 import type { BackupView, CleanupView } from '../../api/schemas/backups.ts'
 import { type Cli, type CommonOptions, remote } from '../cli.ts'
 import { confirm } from '../confirm.ts'
+import { requireKnownSource } from '../known-source.ts'
 import { printFacts, printJson, printTable } from '../print.ts'
 import type { Run } from '../program.ts'
 import { resolveBackup } from '../resolve.ts'
@@ -57,6 +58,7 @@ async function list(cli: Cli, options: ListOptions): Promise<ExitStatus> {
     type,
     status,
   })
+  if (source !== undefined && cursor === undefined && page.items.length === 0) await requireKnownSource(cli.client, source)
   if (cli.format === 'json') {
     printJson(cli.io, page)
     return EXIT.done

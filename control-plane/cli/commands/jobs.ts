@@ -4,6 +4,7 @@ import type { JobEventView, JobView, LogView } from '../../api/schemas/jobs.ts'
 import { JOB_STATES } from '../../domain/job.ts'
 import { type Cli, type CommonOptions, remote } from '../cli.ts'
 import { confirm } from '../confirm.ts'
+import { requireKnownSource } from '../known-source.ts'
 import { printJson } from '../print.ts'
 import type { Run } from '../program.ts'
 import { resolveJob } from '../resolve.ts'
@@ -62,6 +63,7 @@ async function jobs(cli: Cli, id: string | undefined, options: JobsOptions): Pro
     status,
     unfinished,
   })
+  if (source !== undefined && cursor === undefined && page.items.length === 0) await requireKnownSource(cli.client, source)
   if (cli.format === 'json') printJson(cli.io, page)
   else {
     showJobs(cli, page.items)
