@@ -84,6 +84,36 @@ describe('a list of one source', () => {
   })
 })
 
+test('status tells what its own host alone has looked at from what nobody has, and says whose look counts', async () => {
+  const at = '2026-11-21T02:00:00.000Z'
+  const source = (name: string, more: object) => ({
+    ...{ source: name, engine: 'files', connected: true, policies: [], protected: true, last_good_at: at, last_good_id: BACKUP },
+    ...{ age_seconds: 60, verified_at: null, test_restored_at: null, own_verified_at: null, own_test_restored_at: null },
+    ...{ recipients: 'all' as const, last_failure: null, three_two_one: { copies: 2, kinds: 1, elsewhere: 0, met: false } },
+    ...more,
+  })
+  const all = { agents: { total: 1, connected: 1 }, jobs: { queued: 0, running: 0 }, version: '0.1.0', fleet_id: null, at }
+  const shown = async (...sources: ReturnType<typeof source>[]) => {
+    await served.start({ status: async () => ({ ...all, sources }) })
+    const { out, err } = await run(served.url, ['status'])
+    await served.close()
+    const rows = out.split('\n').filter((line) => line.startsWith('db1/'))
+    return { cells: rows.map((row) => row.split(/ {2,}/).slice(3, 5)), err }
+  }
+  const { cells, err } = await shown(
+    source('db1/own', { own_test_restored_at: at }),
+    source('db1/other', { verified_at: at, own_verified_at: at }),
+    source('db1/none', {}),
+  )
+  expect(cells).toEqual([
+    ['-', 'own host only'],
+    ['2026-11-21 02:00:00Z', '-'],
+    ['-', '-'],
+  ])
+  expect(err).toMatch(/^own host only: .* another host .*--on HOST.*--via HOST\/NAME.*\n$/)
+  expect((await shown(source('db1/none', {}), source('db1/other', { verified_at: at, own_verified_at: at }))).err).toBe('')
+})
+
 describe('the rest of the fleet', () => {
   test('many hosts are invited from a file', async () => {
     await served.start()

@@ -36,28 +36,41 @@ async function status(cli: Cli): Promise<ExitStatus> {
   const { agents, jobs } = answer
   cli.io.out(`holdfast ${safe(answer.version)}   agents ${agents.connected} of ${agents.total} connected   `)
   cli.io.out(`jobs ${jobs.running} running, ${jobs.queued} queued\n`)
+  const checks = answer.sources.map((source) => [
+    checkedText(source, source.verified_at, source.own_verified_at),
+    checkedText(source, source.test_restored_at, source.own_test_restored_at),
+  ])
   printTable(
     cli.io,
     ['SOURCE', 'PROTECTED', 'LAST GOOD', 'VERIFIED', 'TEST-RESTORED', '3-2-1', 'LAST FAILURE'],
-    answer.sources.map((source) => [
+    answer.sources.map((source, at) => [
       source.source,
       source.protected ? 'yes' : 'NO',
       source.age_seconds === null ? 'never' : `${durationText(source.age_seconds)} ago`,
-      checkedText(source, source.verified_at),
-      checkedText(source, source.test_restored_at),
+      ...(checks[at] ?? []),
       `${source.three_two_one.copies}-${source.three_two_one.kinds}-${source.three_two_one.elsewhere}${source.three_two_one.met ? '' : ' NOT met'}`,
       source.last_failure === null ? '' : `${timeText(source.last_failure.at)} ${source.last_failure.code}`,
     ]),
     'no sources',
   )
+  if (checks.flat().includes(OWN_HOST)) cli.io.err(`${OWN_HOST_NOTE}\n`)
   const sealed = answer.sources.filter((source) => source.recipients === 'recovery').map((source) => source.source)
   if (sealed.length > 0) cli.io.err(`${safe(sealed.join(', '))}: ${SEALED_TO_RECOVERY}\n`)
   return EXIT.done
 }
 
+const OWN_HOST = 'own host only'
+/** For whoever has just verified, and sees nothing of it. */
+const OWN_HOST_NOTE =
+  `${OWN_HOST}: a backup counts as verified or test-restored when another host than the one that made it has done it. ` +
+  'Say which: holdfast verify BACKUP --on HOST, holdfast test-restore BACKUP --via HOST/NAME; holdfast agents invite HOST brings one in.'
+
 /** What only a person can do is not missing because a schedule is. */
-const checkedText = (source: StatusView['sources'][number], at: string | null) =>
-  at === null && source.recipients === 'recovery' ? 'by hand only' : timeText(at)
+function checkedText(source: StatusView['sources'][number], at: string | null, own: string | null): string {
+  if (at !== null) return timeText(at)
+  if (own !== null) return OWN_HOST
+  return source.recipients === 'recovery' ? 'by hand only' : timeText(at)
+}
 
 async function fleet(cli: Cli, file: string, apply: boolean): Promise<ExitStatus> {
   const body = await readFleetFile(path.resolve(cli.io.cwd, file))
