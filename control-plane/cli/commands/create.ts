@@ -26,7 +26,9 @@ export const collect = (value: string, before: string[]) => [...before, value]
 export function createCommand(parent: Command, run: Run): void {
   remote(parent.command('create'))
     .summary('back up sources now')
-    .description('Backs up the sources named, all with --all, or the only one there is: in full, unless --type says otherwise. Waits for the end.')
+    .description(
+      'Backs up the sources named, all with --all, or the only one there is: in full, unless --type says otherwise. Waits for the end.',
+    )
     .argument('[sources...]', 'host/name')
     .addOption(new Option('--type <type>', 'kind of backup').choices(['full', 'incremental', 'differential']).default('full'))
     .option('--all', 'every source of the fleet')
