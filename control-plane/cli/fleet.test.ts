@@ -75,6 +75,21 @@ describe('a list of one source', () => {
     },
   )
 
+  test.each([
+    [['list', '--source', 'app']],
+    [['jobs', '--source', 'db1/a/b']],
+    [['create', 'db1/app', 'etc']],
+    [['accept-fall', 'app']],
+    [['test-restore', BACKUP, '--via', 'app']],
+    [['restore', BACKUP, '--via', 'app']],
+  ])('what is no host/name is said in words of the command line: %j', async (args) => {
+    const { status, err } = await run('http://127.0.0.1:9', args)
+    expect([status, err]).toEqual([
+      2,
+      expect.stringContaining('is not of the form host/name\nName a source as host/name, for example'),
+    ])
+  })
+
   test('one that is known and has none is no error, be it there or removed', async () => {
     await served.start(empty)
     expect(await run(served.url, ['list', '--source', 'db1/app'])).toMatchObject({ status: 0, err: 'no backups\n' })
@@ -110,7 +125,7 @@ test('status tells what its own host alone has looked at from what nobody has, a
     ['2026-11-21 02:00:00Z', '-'],
     ['-', '-'],
   ])
-  expect(err).toMatch(/^own host only: .* another host .*--on HOST.*--via HOST\/NAME.*\n$/)
+  expect(err).toMatch(/^own host only: .* another host .*\n {2}.*--on HOST.*--via HOST\/NAME.*\n$/)
   expect((await shown(source('db1/none', {}), source('db1/other', { verified_at: at, own_verified_at: at }))).err).toBe('')
 })
 

@@ -1,7 +1,14 @@
 import { HoldfastError } from '../../shared/errors.ts'
+import { parseSourceName } from '../../shared/ids.ts'
 import type { SourceView } from '../api/schemas/agents.ts'
 import type { Client } from './client.ts'
 import { safe } from './text.ts'
+
+/** An argument or option that names a source: refused here, in the words of the command line, before the API would in its own. */
+export function sourceName(text: string): string {
+  parseSourceName(text)
+  return text
+}
 
 /** As many as fit a hint. */
 const NAMED = 3

@@ -34,7 +34,7 @@ export const writtenPolicy = z.unknown().transform((value, context): z.output<ty
 })
 
 const WORKERS =
-  'how many tables of one source are read at the same time is said on its host: parallel in agent.yaml, for postgres; ' +
+  'is nothing that a policy says: how many tables of a postgres source are read at the same time is its setting parallel, in agent.yaml on its host; ' +
   'how many jobs of a policy run at the same time is limits.parallel_jobs'
 
 const raw = (issue: z.core.$ZodIssue, path: PropertyKey[]): z.core.$ZodRawIssue => ({ ...issue, path, input: undefined })

@@ -85,7 +85,7 @@ describe('of the spellings of older files', () => {
 
   test('parallel_workers, which no policy decides, is refused with the settings that do, beside what else is wrong', () => {
     const parsing = () => parse({ ...databases, parallel_workers: 4, retentoin: {} })
-    expect(parsing).toThrow(/databases\.parallel_workers: .*parallel in agent\.yaml.*limits\.parallel_jobs/)
+    expect(parsing).toThrow(/databases\.parallel_workers: .*setting parallel, in agent\.yaml.*limits\.parallel_jobs/)
     expect(parsing).toThrow('retentoin')
   })
 })

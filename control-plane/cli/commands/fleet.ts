@@ -53,7 +53,7 @@ async function status(cli: Cli): Promise<ExitStatus> {
     ]),
     'no sources',
   )
-  if (checks.flat().includes(OWN_HOST)) cli.io.err(`${OWN_HOST_NOTE}\n`)
+  if (checks.flat().includes(OWN_HOST)) for (const line of OWN_HOST_NOTE) cli.io.err(`${line}\n`)
   const sealed = answer.sources.filter((source) => source.recipients === 'recovery').map((source) => source.source)
   if (sealed.length > 0) cli.io.err(`${safe(sealed.join(', '))}: ${SEALED_TO_RECOVERY}\n`)
   return EXIT.done
@@ -61,9 +61,10 @@ async function status(cli: Cli): Promise<ExitStatus> {
 
 const OWN_HOST = 'own host only'
 /** For whoever has just verified, and sees nothing of it. */
-const OWN_HOST_NOTE =
-  `${OWN_HOST}: a backup counts as verified or test-restored when another host than the one that made it has done it. ` +
-  'Say which: holdfast verify BACKUP --on HOST, holdfast test-restore BACKUP --via HOST/NAME; holdfast agents invite HOST brings one in.'
+const OWN_HOST_NOTE = [
+  `${OWN_HOST}: a backup counts as verified or test-restored when another host than the one that made it has done it`,
+  '  holdfast verify BACKUP --on HOST, holdfast test-restore BACKUP --via HOST/NAME; a further host: holdfast agents invite HOST',
+]
 
 /** What only a person can do is not missing because a schedule is. */
 function checkedText(source: StatusView['sources'][number], at: string | null, own: string | null): string {

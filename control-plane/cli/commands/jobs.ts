@@ -4,7 +4,7 @@ import type { JobEventView, JobView, LogView } from '../../api/schemas/jobs.ts'
 import { JOB_STATES } from '../../domain/job.ts'
 import { type Cli, type CommonOptions, remote } from '../cli.ts'
 import { confirm } from '../confirm.ts'
-import { requireKnownSource } from '../known-source.ts'
+import { requireKnownSource, sourceName } from '../known-source.ts'
 import { printJson } from '../print.ts'
 import type { Run } from '../program.ts'
 import { resolveJob } from '../resolve.ts'
@@ -21,7 +21,7 @@ export function jobCommands(parent: Command, run: Run): void {
     .argument('[job]', JOB_HELP)
     .addOption(new Option('--limit <n>', 'how many').argParser(positiveInteger).default(50))
     .option('--cursor <cursor>', 'next_cursor of the page before')
-    .option('--source <host/name>', 'of this source only')
+    .option('--source <host/name>', 'of this source only', sourceName)
     .addOption(new Option('--status <status>', 'with this status only').choices(JOB_STATES))
     .option('--unfinished', 'only those that are not finished')
     .action(run(jobs))
