@@ -57,7 +57,7 @@ export async function list(options: ListOptions, deps: RecoverDeps): Promise<voi
     const backups = found.backups.filter(({ host, source }) => !options.source || `${host}/${source}` === options.source)
     if (options.format === 'json') deps.print(JSON.stringify({ backups, problems: found.problems }, null, 2))
     else {
-      deps.print(asTable(backups))
+      if (backups.length > 0 || options.source === undefined) deps.print(asTable(backups))
       for (const { code, message } of found.problems) deps.printError(`${code}: ${message}`)
       if (!verifyingKey) deps.printError('origin not verified: give the verifying key (hfv1...) to know whose backups these are')
     }
@@ -72,6 +72,16 @@ export async function list(options: ListOptions, deps: RecoverDeps): Promise<voi
         },
       )
     }
+    if (options.source !== undefined && backups.length === 0) throw noneOf(options.source, found.backups)
+  })
+}
+
+/** A name that is misspelt must not look like backups that are lost. */
+function noneOf(source: string, backups: readonly RecoverableBackup[]): HoldfastError {
+  const there = [...new Set(backups.map((backup) => `${backup.host}/${backup.source}`))].sort()
+  const some = `${there.slice(0, 10).join(', ')}${there.length > 10 ? ' ...' : ''}`
+  return new HoldfastError('not_found', `the store has no backup of ${JSON.stringify(source)}`, {
+    hint: there.length === 0 ? 'It has none of any source.' : `It has backups of ${some}.`,
   })
 }
 

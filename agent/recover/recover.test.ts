@@ -61,7 +61,7 @@ async function fillStore(): Promise<string> {
 /** What is typed on standard input. */
 let input = ''
 
-async function recover(...args: string[]): Promise<{ out: string; err: string; code?: string }> {
+async function recover(...args: string[]): Promise<{ out: string; err: string; code?: string; hint?: string }> {
   const lines = { out: [] as string[], err: [] as string[] }
   const deps = {
     print: (line: string) => void lines.out.push(line),
@@ -72,13 +72,15 @@ async function recover(...args: string[]): Promise<{ out: string; err: string; c
   }
   const command = recoverCommand(deps).exitOverride()
   let code: string | undefined
+  let hint: string | undefined
   try {
     await command.parseAsync(args, { from: 'user' })
   } catch (error) {
     code = (error as { code?: string }).code
+    hint = (error as { hint?: string }).hint
     lines.err.push(String(error))
   }
-  return { out: lines.out.join('\n'), err: lines.err.join('\n'), code }
+  return { out: lines.out.join('\n'), err: lines.err.join('\n'), code, hint }
 }
 
 async function identityFile(lines: string[]): Promise<string> {
@@ -180,6 +182,13 @@ describe('recover, with the store and an identity file alone', () => {
     expect(code).toBe('key_missing')
     const empty = await identityFile(['# nothing'])
     expect((await recover('list', '--store', store, '--identity', empty)).code).toBe('invalid_argument')
+  })
+
+  test('list of a source of which there is nothing is an error that names those of which there is', async () => {
+    const list = (source: string) => recover('list', '--store', store, '--identity', identity, '--source', source)
+    const name = `${full.facts.host}/${full.facts.source}`
+    expect(await list(name)).toMatchObject({ code: undefined, err: '' })
+    expect(await list('other/app')).toMatchObject({ out: '', code: 'not_found', hint: `It has backups of ${name}.` })
   })
 
   test('list says which backups the identity opens: by their keys, and by those of what they lean on', async () => {

@@ -69,6 +69,10 @@ describe('a list of one source', () => {
         /source db1\/apq is not known\nDid you mean db1\/app or db2\/app\? List the sources with "holdfast sources"/,
       )
       expect((await run(served.url, [command, '--source', 'web/app'])).err).toMatch(/mean db1\/app or db2\/app\?/)
+      const latest = await run(served.url, ['show', 'latest:db1/apq'])
+      expect([latest.status, latest.err]).toEqual([4, expect.stringContaining('db1/apq is not known')])
+      const none = await run(served.url, ['show', 'latest:db1/app'])
+      expect([none.status, none.err]).toEqual([4, expect.stringContaining('db1/app has no good backup')])
       const far = await run(served.url, [command, '--source', 'other/thing', '--format', 'json'])
       expect([far.status, JSON.parse(far.out)]).toEqual([4, expect.objectContaining({ code: 'not_found' })])
       expect(far.err).not.toContain('mean')
@@ -82,6 +86,7 @@ describe('a list of one source', () => {
     [['accept-fall', 'app']],
     [['test-restore', BACKUP, '--via', 'app']],
     [['restore', BACKUP, '--via', 'app']],
+    [['show', 'latest:app']],
   ])('what is no host/name is said in words of the command line: %j', async (args) => {
     const { status, err } = await run('http://127.0.0.1:9', args)
     expect([status, err]).toEqual([
