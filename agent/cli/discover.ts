@@ -1,15 +1,9 @@
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import { Command, Option } from 'commander'
 import { addCommand } from '../../shared/add-command.ts'
-import { systemClock } from '../../shared/clock.ts'
-import { createLogger } from '../../shared/log.ts'
 import type { Finding, FoundSource } from '../../shared/results.ts'
 import { sizeText } from '../../shared/size-text.ts'
-import type { Run } from '../engines/engine.ts'
-import { createTools } from '../process/spawn.ts'
 import type { CliDeps } from './deps.ts'
+import { looking } from './looking.ts'
 
 /** `discover`: what is here, what this agent may read of it, and the command that would protect it. Changes nothing. */
 export function discoverCommand(deps: CliDeps): Command {
@@ -34,25 +28,9 @@ export async function discoverHere(
   deps: Pick<CliDeps, 'environment' | 'stop'>,
   finding: (finding: Finding) => void,
 ): Promise<FoundSource[]> {
-  const scratch = await mkdtemp(path.join(tmpdir(), 'holdfast-discover-'))
-  const log = createLogger({ level: 'error' })
-  const run: Run = {
-    signal: deps.stop,
-    log,
-    clock: systemClock,
-    tools: createTools({ path: deps.environment.PATH ?? '/usr/bin:/bin', log }),
-    scratch,
-    finding,
-    progress: () => undefined,
-    fenced: () => undefined,
-  }
   // here and not at the start: an agent that runs does it in a job's process
   const { discover } = await import('../jobs/discover.ts')
-  try {
-    return await discover(run)
-  } finally {
-    await rm(scratch, { recursive: true, force: true })
-  }
+  return looking(deps, { signal: deps.stop, finding }, discover)
 }
 
 function printFound(source: FoundSource, home: string | undefined, deps: CliDeps): void {

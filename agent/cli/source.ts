@@ -8,6 +8,7 @@ import { type AgentHome, makeHome } from '../config/home.ts'
 import { compileSource } from '../config/sources.ts'
 import { engineKinds } from '../engines/registry.ts'
 import type { CliDeps } from './deps.ts'
+import { preflightHere } from './looking.ts'
 import { collect, settingsOf, splitPair, URL_VARIABLE } from './settings.ts'
 
 interface AddOptions {
@@ -47,6 +48,7 @@ export function sourceCommand(deps: CliDeps): Command {
       deps.print(
         `source ${name} added; an agent that runs here has it at once, and \`holdfast test\` says whether it can be backed up`,
       )
+      await warn(home, name, deps)
     })
   source
     .command('list')
@@ -70,6 +72,16 @@ export function sourceCommand(deps: CliDeps): Command {
       deps.print(`source ${name} removed; its backups stay`)
     })
   return source
+}
+
+/** It stays all the same: a store may come later, and be made by a restore. */
+async function warn(home: AgentHome, name: string, deps: CliDeps): Promise<void> {
+  const findings = await preflightHere(deps, compileSource(await loadAgentConfig(home), name))
+  for (const { severity, code, message, hint } of findings) {
+    if (severity === 'info') continue
+    deps.printError(`warning: ${severity === 'error' ? 'it cannot be backed up as it is: ' : ''}${code}: ${message}`)
+    if (hint) deps.printError(`  ${hint}`)
+  }
 }
 
 function entry(home: AgentHome, name: string, options: AddOptions): Record<string, unknown> & { engine: string } {

@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
-import { parseDocument } from 'yaml'
 import { writeDurably } from '../../shared/durable-file.ts'
 import { HoldfastError } from '../../shared/errors.ts'
 import { requireName } from '../../shared/ids.ts'
+import { readYaml, yamlDocument } from '../../shared/yaml.ts'
 import type { AgentHome } from './home.ts'
 import { type AgentConfig, agentConfigSchema, compileSource, configError } from './sources.ts'
 
@@ -15,27 +15,9 @@ export async function loadAgentConfig(home: AgentHome): Promise<AgentConfig> {
 }
 
 function parse(text: string, file: string): AgentConfig {
-  const document = parseDocument(text, { maxAliasCount: 0 } as never)
-  if (document.errors.length > 0) {
-    throw new HoldfastError('invalid_config', `${file} is not valid YAML: ${document.errors[0]?.message.split('\n')[0]}`, {
-      hint: 'Mend the file at the place named and start again.',
-    })
-  }
-  const parsed = agentConfigSchema.safeParse(plainValue(document, file) ?? {})
+  const parsed = agentConfigSchema.safeParse(readYaml({ name: file, text }) ?? {})
   if (!parsed.success) throw configError(file, parsed.error)
   return parsed.data
-}
-
-/** Without aliases: nested ones grow a small file to any size. */
-function plainValue(document: ReturnType<typeof parseDocument>, file: string): unknown {
-  try {
-    return document.toJS({ maxAliasCount: 0 })
-  } catch (cause) {
-    throw new HoldfastError('invalid_config', `${file} uses YAML aliases (&name, *name), which are not allowed`, {
-      hint: 'Write the repeated settings out at each place.',
-      cause,
-    })
-  }
 }
 
 /** Adds a source after its engine has accepted the configuration. An existing name needs `replace`. */
@@ -57,18 +39,19 @@ export async function addSource(
   compileSource({ ...agent, sources: { ...agent.sources, [name]: { labels: {}, ...source } } }, name)
   // only now: a source that is refused must not change the connection of the one that is there
   await options.keepSecret?.()
-  const document = parseDocument(text)
+  const document = yamlDocument({ name: file, text })
   if (document.contents === null) document.contents = document.createNode({}) as never
   document.setIn(['sources', name], source)
   await writeDurably(file, document.toString())
 }
 
 export async function removeSource(home: AgentHome, name: string): Promise<void> {
+  const file = configFile(home)
   const text = await readText(home)
-  compileSource(parse(text, configFile(home)), name)
-  const document = parseDocument(text)
+  compileSource(parse(text, file), name)
+  const document = yamlDocument({ name: file, text })
   document.deleteIn(['sources', name])
-  await writeDurably(configFile(home), document.toString())
+  await writeDurably(file, document.toString())
 }
 
 /** Puts a whole agent.yaml in place (`configure --config-path`), checked first. */

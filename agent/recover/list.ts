@@ -3,7 +3,9 @@ import { readFleetObject } from '../../shared/manifest/fleet-object.ts'
 import { type HistoryFinding, type HistoryLink, linkOf, verifyHistory } from '../../shared/manifest/history.ts'
 import { FLEET_OBJECT, objectKey } from '../../shared/manifest/layout.ts'
 import { type VerifiedManifest, verifyManifest } from '../../shared/manifest/verify.ts'
+import type { Secret } from '../../shared/secret.ts'
 import type { StorageTarget } from '../../shared/storage/target.ts'
+import { opensKeys } from './data-keys.ts'
 
 /** A backup as its manifest shows it. */
 export interface RecoverableBackup {
@@ -13,12 +15,15 @@ export interface RecoverableBackup {
   readonly engine: string
   readonly type: string
   readonly committedAt: string
+  /** Rounded by chance, within about 3 %: the catalog of the control plane has the exact figure. */
   readonly readBytes: number
   readonly storedBytes: number
   readonly leansOn: readonly string[]
   readonly origin: 'verified' | 'not verified'
   /** Whether a key is there at all: a manifest without keys reads as deleted. */
   readonly state: 'present' | 'deleted'
+  /** Whether the identities open its keys and those of all that it leans on; null where none were given. */
+  readonly opens: boolean | null
 }
 
 export interface RecoveryList {
@@ -60,13 +65,17 @@ export async function readManifest(
   return verifyManifest(bytes, { verifyingKey }, place.key, place)
 }
 
-/** Everything that a store holds, by its manifests alone. Needs no identity. Throws `not_found` where nothing says that it is a store of ours. */
+/**
+ * Everything that a store holds, by its manifests alone. Needs no identity; where some are given, each backup's key files are tried with them. Throws
+ * `not_found` where nothing says that it is a store of ours.
+ */
 export async function recoverList(
   store: StorageTarget,
-  options: { verifyingKey: string | undefined; signal: AbortSignal },
+  options: { verifyingKey: string | undefined; identities?: readonly Secret[]; signal: AbortSignal },
 ): Promise<RecoveryList> {
-  const { verifyingKey, signal } = options
-  const backups: RecoverableBackup[] = []
+  const { verifyingKey, identities, signal } = options
+  const backups: Array<Omit<RecoverableBackup, 'opens'>> = []
+  const opened = new Set<string>()
   const problems: Array<{ key: string; code: string; message: string }> = []
   const histories = new Map<string, HistoryLink[]>()
   await checkFleet(store, verifyingKey, signal, problems)
@@ -81,6 +90,7 @@ export async function recoverList(
       continue
     }
     const { facts, commit } = verified.manifest
+    if (identities && (await opensKeys(store, facts, identities, signal))) opened.add(facts.id)
     const source = `${facts.host}/${facts.source}`
     histories.set(source, [...(histories.get(source) ?? []), linkOf(verified.manifest, verified.sha256)])
     const { host, source: name, id, engine, type, read_bytes, stored_bytes } = facts
@@ -101,7 +111,8 @@ export async function recoverList(
   if (backups.length + problems.length === 0 && !(await store.head(FLEET_OBJECT, signal))) throw noStore()
   for (const links of histories.values()) for (const finding of verifyHistory(links)) problems.push(asProblem(links, finding))
   backups.sort((a, b) => (a.id < b.id ? -1 : 1))
-  return { backups, problems }
+  const opens = (backup: (typeof backups)[number]) => [backup.id, ...backup.leansOn].every((id) => opened.has(id))
+  return { backups: backups.map((backup) => ({ ...backup, opens: identities ? opens(backup) : null })), problems }
 }
 
 const noStore = () =>

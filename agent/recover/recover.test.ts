@@ -61,7 +61,7 @@ async function fillStore(): Promise<string> {
 /** What is typed on standard input. */
 let input = ''
 
-async function recover(...args: string[]): Promise<{ out: string; err: string; code?: string }> {
+async function recover(...args: string[]): Promise<{ out: string; err: string; code?: string; hint?: string }> {
   const lines = { out: [] as string[], err: [] as string[] }
   const deps = {
     print: (line: string) => void lines.out.push(line),
@@ -72,13 +72,15 @@ async function recover(...args: string[]): Promise<{ out: string; err: string; c
   }
   const command = recoverCommand(deps).exitOverride()
   let code: string | undefined
+  let hint: string | undefined
   try {
     await command.parseAsync(args, { from: 'user' })
   } catch (error) {
     code = (error as { code?: string }).code
+    hint = (error as { hint?: string }).hint
     lines.err.push(String(error))
   }
-  return { out: lines.out.join('\n'), err: lines.err.join('\n'), code }
+  return { out: lines.out.join('\n'), err: lines.err.join('\n'), code, hint }
 }
 
 async function identityFile(lines: string[]): Promise<string> {
@@ -126,10 +128,14 @@ describe('recover, with the store and an identity file alone', () => {
     const { backups, problems } = JSON.parse(out)
     expect(problems).toEqual([])
     expect(backups).toMatchObject([
-      { id: full.facts.id, origin: 'verified', state: 'present', type: 'full', leansOn: [] },
-      { id: next.facts.id, origin: 'verified', state: 'present', type: 'incremental', leansOn: [full.facts.id] },
+      { id: full.facts.id, origin: 'verified', state: 'present', type: 'full', leansOn: [], opens: true },
+      { id: next.facts.id, origin: 'verified', state: 'present', type: 'incremental', leansOn: [full.facts.id], opens: true },
     ])
-    expect((await recover('list', '--store', store, '--identity', identity)).out).toContain(next.facts.id)
+    const table = await recover('list', '--store', store, '--identity', identity)
+    expect([table.code, table.err]).toEqual([undefined, ''])
+    expect(table.out).toMatch(new RegExp(`${next.facts.id}.* yes `))
+    // a manifest has it rounded, the catalog exactly
+    expect(table.out).toContain(' read (about) ')
   })
 
   test('restore by the ending of an id gives back the tree, and says that counts agree', async () => {
@@ -176,6 +182,41 @@ describe('recover, with the store and an identity file alone', () => {
     expect(code).toBe('key_missing')
     const empty = await identityFile(['# nothing'])
     expect((await recover('list', '--store', store, '--identity', empty)).code).toBe('invalid_argument')
+  })
+
+  test('list of a source of which there is nothing is an error that names those of which there is', async () => {
+    const list = (source: string) => recover('list', '--store', store, '--identity', identity, '--source', source)
+    const name = `${full.facts.host}/${full.facts.source}`
+    expect(await list(name)).toMatchObject({ code: undefined, err: '' })
+    expect(await list('other/app')).toMatchObject({ out: '', code: 'not_found', hint: `It has backups of ${name}.` })
+  })
+
+  test('list says which backups the identity opens: by their keys, and by those of what they lean on', async () => {
+    const other = await newAgeIdentity()
+    const stranger = await identityFile([other.reveal(), `# verifying key: ${fleet.verifyingKey}`])
+    const copy = await fillStore()
+    const list = async () => {
+      const table = await recover('list', '--store', copy, '--identity', stranger)
+      const json = await recover('list', '--store', copy, '--identity', stranger, '--format', 'json')
+      expect([json.code, json.err]).toEqual([undefined, table.err])
+      const rows = table.out.split('\n').filter((line) => line.includes(full.facts.host))
+      const opens = JSON.parse(json.out).backups.map((backup: { opens: boolean }) => backup.opens)
+      expect(rows.map((row) => / yes /.test(row))).toEqual(opens)
+      return { opens, err: table.err }
+    }
+    expect(await list()).toEqual({ opens: [false, false], err: expect.stringContaining('opens none of the 2 backups listed') })
+    const target = await openStore(copy)
+    const seal = async (facts: { host: string; source: string; id: string }) => {
+      const file = await target.get(objectKey(facts, 'keys/1'))
+      await target.put(objectKey(facts, 'keys/2'), await rewrapDataKeys(file, [fleet.identity], [await recipientOf(other)]))
+    }
+    await seal(next.facts)
+    expect(await list()).toMatchObject({ opens: [false, false] })
+    await seal(full.facts)
+    expect(await list()).toEqual({ opens: [true, true], err: '' })
+    await target.remove(objectKey(next.facts, 'keys/2'))
+    expect(await list()).toEqual({ opens: [true, false], err: expect.stringContaining('opens 1 of the 2 backups listed') })
+    await target.close()
   })
 
   test('a rotated key opens the backup for the new recipient; without keys it reads as deleted', async () => {
@@ -293,6 +334,11 @@ describe('recover, with the store and an identity file alone', () => {
     expect(await restore()).toMatchObject({ code: 'invalid_argument', err: expect.stringContaining('where to restore') })
     expect((await restore('--url', url, '--to', folder())).code).toBe('invalid_argument')
     expect((await restore('--url', url, '--option', 'nonsense=1')).err).toContain('nonsense')
+    const settings = path.join(folder(), 'settings.yaml')
+    await writeFile(settings, 'url_file: /x\npassword: hunter2: x\n')
+    const broken = await restore('--config', settings)
+    expect(broken).toMatchObject({ code: 'invalid_config', err: expect.stringContaining('line 2, column 11') })
+    expect(broken.err).not.toContain('hunter2')
     expect((await restore('--url', url, '--engine', 'sqlite')).err).toContain('is of engine postgres, not of sqlite')
   })
 })

@@ -22,6 +22,7 @@ import { deleteTarget, getPolicy, getTarget, putPolicy, putTarget } from './poli
 import { tombstone } from './removal.ts'
 import { backups } from './schema/schema.ts'
 import { findSource, listSources, syncSources } from './sources.ts'
+import { ownLooks } from './standing.ts'
 import { recordVerification } from './verifications.ts'
 
 const catalogs = await catalogsUnderTest()
@@ -206,6 +207,27 @@ describe.each(catalogs)('backups, $kind', ({ open }) => {
     // a sample that is well takes nothing back
     await judge('control-plane', 'validate', true)
     expect(await getBackup(db, row.id)).toMatchObject({ valid: false })
+  })
+
+  test('what the host itself found in order is told apart, and of a verification only what was whole', async () => {
+    const { db } = under.catalog
+    const host = await newHost()
+    const row = await newBackup(host)
+    const found = async (by: string, kind: 'verify' | 'test-restore', more: { valid?: boolean; detail?: object } = {}) => {
+      await clock.advance(1000)
+      const evidence = { backupId: row.id, kind, jobId: null, by, startedAt: now(), finishedAt: now(), errors: [] }
+      await recordVerification(db, { ...evidence, valid: more.valid ?? true, detail: { ...more.detail } })
+      return now()
+    }
+    const own = async () => (await ownLooks(db)).get(host.source.id)
+    await found('lab1', 'verify')
+    await found(host.host, 'verify', { valid: false })
+    await found(host.host, 'verify', { detail: { packs: { needed: 3, chosen: 1 } } })
+    expect(await own()).toBeUndefined()
+    const whole = await found(host.host, 'verify', { detail: { packs: { needed: 3, chosen: 3 } } })
+    expect(await own()).toEqual({ verifiedAt: whole, testRestoredAt: null })
+    const restored = await found(host.host, 'test-restore')
+    expect(await own()).toEqual({ verifiedAt: whole, testRestoredAt: restored })
   })
 
   test('a source that is no longer named keeps its row, and passes to the agent that replaces the host', async () => {

@@ -28,7 +28,7 @@ export async function tombstone(
       throw new HoldfastError('backup_in_use', `backup ${backupId} cannot be removed: ${use}`, {
         hint: last
           ? 'Make another good backup of the source first.'
-          : 'Remove what uses it first, or wait for the job to end; "holdfast show" lists what leans on a backup.',
+          : 'Remove what uses it first, or wait for the job to end; "holdfast show" says of a backup what it leans on.',
       })
     }
     await tx.update(backups).set({ status: 'expired', tombstonedAt: now, removalReason: reason }).where(eq(backups.id, backupId))

@@ -1,6 +1,6 @@
 import { and, count, desc, eq, inArray, isNotNull, isNull, sql } from 'drizzle-orm'
 import type { Db } from './catalog.ts'
-import { agents, backups, jobs, sources } from './schema/schema.ts'
+import { agents, backups, jobs, sources, verifications } from './schema/schema.ts'
 
 /** How the fleet stands, in a handful of statements: for the status page and for metrics, which survive a restart by it. */
 
@@ -33,6 +33,37 @@ export async function sourceStandings(db: Db): Promise<Map<string, SourceStandin
       row.sourceId,
       { ...row, verifiedAt: instantOf(row.verifiedAt), testRestoredAt: instantOf(row.testRestoredAt) },
     ]),
+  )
+}
+
+export interface OwnLook {
+  readonly verifiedAt: Date | null
+  readonly testRestoredAt: Date | null
+}
+
+/**
+ * When the hosts that made the good backups of each source last found one in order themselves: evidence that does not count (recordVerification), for
+ * whoever asks why. A verification that left packs out said nothing of its backup.
+ */
+export async function ownLooks(db: Db): Promise<Map<string, OwnLook>> {
+  const newest = (kind: 'verify' | 'test-restore') =>
+    sql<string | null>`max(${verifications.finishedAt}) filter (where ${verifications.kind} = ${kind})`
+  const packs = sql`${verifications.detail} -> 'packs'`
+  const rows = await db
+    .select({ sourceId: backups.sourceId, verifiedAt: newest('verify'), testRestoredAt: newest('test-restore') })
+    .from(verifications)
+    .innerJoin(backups, eq(backups.id, verifications.backupId))
+    .where(
+      and(
+        eq(backups.status, 'good'),
+        eq(verifications.by, backups.host),
+        eq(verifications.valid, true),
+        sql`(${packs} -> 'chosen') is not distinct from (${packs} -> 'needed')`,
+      ),
+    )
+    .groupBy(backups.sourceId)
+  return new Map(
+    rows.map((row) => [row.sourceId, { verifiedAt: instantOf(row.verifiedAt), testRestoredAt: instantOf(row.testRestoredAt) }]),
   )
 }
 

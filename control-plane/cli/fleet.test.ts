@@ -50,6 +50,90 @@ describe('jobs', () => {
   })
 })
 
+describe('a list of one source', () => {
+  const none = { items: [], next_cursor: null }
+  const source = (name: string, present = true) => ({
+    ...{ source: name, engine: 'files', agent: 'db1', connected: true, present, labels: {}, facts: {}, policies: [] },
+    ...{ last_good_at: null, last_good_id: null, last_seen_at: '2026-11-21T02:00:00.000Z' },
+  })
+  const sources = { items: [source('db1/app'), source('db2/app'), source('db1/etc', false)], next_cursor: null }
+  const empty = { listBackups: async () => none, listJobs: async () => none, listSources: async () => sources }
+
+  test.each(['list', 'jobs'])(
+    '%s of a source that is not known is an error, with the names that are like it',
+    async (command) => {
+      await served.start(empty)
+      const slip = await run(served.url, [command, '--source', 'db1/apq'])
+      expect([slip.status, slip.out]).toEqual([4, ''])
+      expect(slip.err).toMatch(
+        /source db1\/apq is not known\nDid you mean db1\/app or db2\/app\? List the sources with "holdfast sources"/,
+      )
+      expect((await run(served.url, [command, '--source', 'web/app'])).err).toMatch(/mean db1\/app or db2\/app\?/)
+      const latest = await run(served.url, ['show', 'latest:db1/apq'])
+      expect([latest.status, latest.err]).toEqual([4, expect.stringContaining('db1/apq is not known')])
+      const none = await run(served.url, ['show', 'latest:db1/app'])
+      expect([none.status, none.err]).toEqual([4, expect.stringContaining('db1/app has no good backup')])
+      const far = await run(served.url, [command, '--source', 'other/thing', '--format', 'json'])
+      expect([far.status, JSON.parse(far.out)]).toEqual([4, expect.objectContaining({ code: 'not_found' })])
+      expect(far.err).not.toContain('mean')
+    },
+  )
+
+  test.each([
+    [['list', '--source', 'app']],
+    [['jobs', '--source', 'db1/a/b']],
+    [['create', 'db1/app', 'etc']],
+    [['accept-fall', 'app']],
+    [['test-restore', BACKUP, '--via', 'app']],
+    [['restore', BACKUP, '--via', 'app']],
+    [['show', 'latest:app']],
+  ])('what is no host/name is said in words of the command line: %j', async (args) => {
+    const { status, err } = await run('http://127.0.0.1:9', args)
+    expect([status, err]).toEqual([
+      2,
+      expect.stringContaining('is not of the form host/name\nName a source as host/name, for example'),
+    ])
+  })
+
+  test('one that is known and has none is no error, be it there or removed', async () => {
+    await served.start(empty)
+    expect(await run(served.url, ['list', '--source', 'db1/app'])).toMatchObject({ status: 0, err: 'no backups\n' })
+    expect(await run(served.url, ['list', '--source', 'db1/etc'])).toMatchObject({ status: 0, err: 'no backups\n' })
+    // the end of a list that had some
+    expect((await run(served.url, ['list', '--source', 'other/thing', '--cursor', 'next'])).status).toBe(0)
+  })
+})
+
+test('status tells what its own host alone has looked at from what nobody has, and says whose look counts', async () => {
+  const at = '2026-11-21T02:00:00.000Z'
+  const source = (name: string, more: object) => ({
+    ...{ source: name, engine: 'files', connected: true, policies: [], protected: true, last_good_at: at, last_good_id: BACKUP },
+    ...{ age_seconds: 60, verified_at: null, test_restored_at: null, own_verified_at: null, own_test_restored_at: null },
+    ...{ recipients: 'all' as const, last_failure: null, three_two_one: { copies: 2, kinds: 1, elsewhere: 0, met: false } },
+    ...more,
+  })
+  const all = { agents: { total: 1, connected: 1 }, jobs: { queued: 0, running: 0 }, version: '0.1.0', fleet_id: null, at }
+  const shown = async (...sources: ReturnType<typeof source>[]) => {
+    await served.start({ status: async () => ({ ...all, sources }) })
+    const { out, err } = await run(served.url, ['status'])
+    await served.close()
+    const rows = out.split('\n').filter((line) => line.startsWith('db1/'))
+    return { cells: rows.map((row) => row.split(/ {2,}/).slice(3, 5)), err }
+  }
+  const { cells, err } = await shown(
+    source('db1/own', { own_test_restored_at: at }),
+    source('db1/other', { verified_at: at, own_verified_at: at }),
+    source('db1/none', {}),
+  )
+  expect(cells).toEqual([
+    ['-', 'own host only'],
+    ['2026-11-21 02:00:00Z', '-'],
+    ['-', '-'],
+  ])
+  expect(err).toMatch(/^own host only: .* another host .*\n {2}.*--on HOST.*--via HOST\/NAME.*\n$/)
+  expect((await shown(source('db1/none', {}), source('db1/other', { verified_at: at, own_verified_at: at }))).err).toBe('')
+})
+
 describe('the rest of the fleet', () => {
   test('many hosts are invited from a file', async () => {
     await served.start()
@@ -125,8 +209,10 @@ describe('the rest of the fleet', () => {
     expect(answer.out).toBe('~ policy p\n    retention.daily: 7 -> 8\n1 would change\n')
     expect((await run(served.url, ['apply', '-f', 'fleet.yaml'], { cwd: served.folder })).status).toBe(0)
     expect(served.calls.at(-1)).toEqual(['applyFleet', { policies: { p: { retention: { daily: 8 } } } }])
-    await writeFile(path.join(served.folder, 'bad.yaml'), 'a: [')
-    expect((await run(served.url, ['apply', '-f', 'bad.yaml'], { cwd: served.folder })).status).toBe(2)
+    await writeFile(path.join(served.folder, 'bad.yaml'), 'policies:\n  p: a: b\n')
+    const bad = await run(served.url, ['apply', '-f', 'bad.yaml'], { cwd: served.folder })
+    expect(bad.status).toBe(2)
+    expect(bad.err).toMatch(/bad\.yaml is not valid YAML: line 2, column 6: [\w ]+\nCorrect the file at that place\.\n$/)
   })
 
   test('what takes something away asks first', async () => {

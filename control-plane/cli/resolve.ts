@@ -3,6 +3,7 @@ import { BACKUP_ID, JOB_ID } from '../../shared/ids.ts'
 import type { BackupView } from '../api/schemas/backups.ts'
 import type { JobView } from '../api/schemas/jobs.ts'
 import type { Client } from './client.ts'
+import { requireKnownSource, sourceName } from './known-source.ts'
 
 interface Items<Item> {
   readonly items: readonly Item[]
@@ -21,9 +22,10 @@ export async function resolveJob(client: Client, text: string): Promise<JobView>
 }
 
 async function latest(client: Client, source: string): Promise<BackupView> {
-  const page = await client.get<Items<BackupView>>('/api/v1/backups', { source, status: 'good', limit: 1 })
+  const page = await client.get<Items<BackupView>>('/api/v1/backups', { source: sourceName(source), status: 'good', limit: 1 })
   const [backup] = page.items
   if (backup) return backup
+  await requireKnownSource(client, source)
   throw new HoldfastError('not_found', `source ${source} has no good backup`, {
     hint: 'Make one with "holdfast create", or look at "holdfast list".',
   })

@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
-import { parseDocument } from 'yaml'
 import { z } from 'zod'
 import { HoldfastError } from '../../shared/errors.ts'
 import { Secret } from '../../shared/secret.ts'
 import type { TargetConfig } from '../../shared/storage/config.ts'
+import { readYaml } from '../../shared/yaml.ts'
 import type { CatalogConfig } from '../catalog/open.ts'
 import { type Policy, policySchema } from '../domain/policy.ts'
 import { fromEnvironment, isTree, merged, type Tree } from './environment.ts'
@@ -78,12 +78,7 @@ function policyOf(tree: Tree | null): Policy | null {
 }
 
 async function readTree(file: string): Promise<Tree> {
-  const bytes = await readText(file, 'the configuration')
-  const document = parseDocument(bytes, { uniqueKeys: true })
-  const [problem] = document.errors
-  if (problem)
-    throw new HoldfastError('invalid_config', `${file}: ${problem.message}`, { hint: 'Correct the YAML at that place.' })
-  const value: unknown = document.toJS({ maxAliasCount: 0 }) ?? {}
+  const value = readYaml({ name: file, text: await readText(file, 'the configuration') }) ?? {}
   if (isTree(value)) return value
   throw new HoldfastError('invalid_config', `${file} does not hold settings`, { hint: 'Write it as "name: value" lines.' })
 }

@@ -1,7 +1,8 @@
 import { z } from 'zod'
 import { HoldfastError } from '../../shared/errors.ts'
 import { NAME } from '../../shared/ids.ts'
-import { type Policy, policySchema } from './policy.ts'
+import { writtenPolicy } from './older-policy.ts'
+import type { Policy } from './policy.ts'
 
 /** fleet.yaml: targets and policies, as one value that is compared with the catalog and applied. */
 
@@ -13,7 +14,7 @@ const targetSchema = z.looseObject({ kind: z.string().regex(/^[a-z][a-z0-9-]{0,3
 export const fleetFileSchema = z
   .strictObject({
     targets: z.record(name, targetSchema).optional(),
-    policies: z.record(name, policySchema).optional(),
+    policies: z.record(name, writtenPolicy).optional(),
   })
   .superRefine((file, context) => {
     if (!file.targets || !file.policies) return

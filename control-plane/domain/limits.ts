@@ -1,7 +1,8 @@
-import { DateTime, IANAZone } from 'luxon'
+import { DateTime } from 'luxon'
 import { z } from 'zod'
 import { isHoldfastError } from '../../shared/errors.ts'
 import { parseRate } from '../../shared/units.ts'
+import { timeZone } from './time-zone.ts'
 
 /**
  * What a policy allows the agents of its sources to take of their line and of their host. Pure: the time is always given. Rates and
@@ -74,11 +75,7 @@ export const limitsSchema = z
     download: rate.optional(),
     /** The first that is open takes the place of the rates that it names. */
     windows: z.array(windowSchema).min(1).max(50).optional(),
-    timezone: z
-      .string()
-      .max(64)
-      .refine((zone) => IANAZone.isValidZone(zone), { error: 'is no time zone: write one such as Europe/Berlin' })
-      .optional(),
+    timezone: timeZone.optional(),
     processor: z.enum(PROCESSOR).optional(),
     disk: z.enum(DISK).optional(),
   })

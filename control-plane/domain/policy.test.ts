@@ -45,6 +45,51 @@ test.each([
   )
 })
 
+test.each([
+  ['schedule', { full: '0 2 * * *', incremental: '0 3 * * *' }],
+  ['limits', { windows: [{ from: '08:00', to: '18:00', upload: '1MB/s' }] }],
+])(
+  'a time zone that is none is named itself, with an example, and the %s that is written in it is not blamed',
+  (section, what) => {
+    const policy = { ...databases, [section]: { ...what, timezone: 'Mars/Olympus' } }
+    const message = `fleet file: policies.databases.${section}.timezone: "Mars/Olympus" is no time zone: write one such as Europe/Berlin`
+    expect(() => parseFleetFile({ ...file, policies: { databases: policy } })).toThrow(expect.objectContaining({ message }))
+  },
+)
+
+describe('of the spellings of older files', () => {
+  const { retention: _, ...without } = databases
+  const parse = (policy: object) => parseFleetFile({ ...file, policies: { databases: policy } })
+
+  test('retention_policy is retention, also in what is compared and kept', () => {
+    const counts = { daily: 7, weekly: 4, monthly: 12, yearly: 5 }
+    const older = parse({ ...without, retention_policy: counts })
+    expect(older).toEqual(parse({ ...without, retention: counts }))
+    const state = { targets: file.targets, policies: { databases: policySchema.parse({ ...without, retention: { daily: 3 } }) } }
+    expect(diffFleetFile(older, state).flatMap(({ fields }) => fields.map(({ path }) => path))).toEqual([
+      'retention.daily',
+      'retention.monthly',
+      'retention.weekly',
+      'retention.yearly',
+    ])
+  })
+
+  test.each([
+    ['beside retention', { retention_policy: { daily: 7 } }, 'databases.retention_policy: is the older spelling of retention'],
+    ['with more than the four counts', { retention: undefined, retention_policy: { last: 7 } }, 'databases.retention_policy: '],
+    ['with a count that is none', { retention: undefined, retention_policy: { daily: '7' } }, 'retention_policy.daily: '],
+    ['as no counts at all', { retention: undefined, retention_policy: null }, 'databases.retention_policy: '],
+  ])('retention_policy %s is refused under its own name', (_what, policy, message) => {
+    expect(() => parse({ ...databases, ...policy })).toThrow(message)
+  })
+
+  test('parallel_workers, which no policy decides, is refused with the settings that do, beside what else is wrong', () => {
+    const parsing = () => parse({ ...databases, parallel_workers: 4, retentoin: {} })
+    expect(parsing).toThrow(/databases\.parallel_workers: .*setting parallel, in agent\.yaml.*limits\.parallel_jobs/)
+    expect(parsing).toThrow('retentoin')
+  })
+})
+
 test('a schedule of verification is refused, with the reason, for a policy that leaves the fleet’s recipient out', () => {
   const parse = (policy: object) => () => parseFleetFile({ ...file, policies: { databases: { ...databases, ...policy } } })
   expect(parse({ recipients: 'recovery' })()).toMatchObject({ policies: { databases: { recipients: 'recovery' } } })

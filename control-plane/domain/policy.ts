@@ -7,6 +7,7 @@ import { limitsSchema } from './limits.ts'
 import { RECIPIENT_CHOICES } from './recipients.ts'
 import { checkCron } from './schedule.ts'
 import { selects } from './source-pattern.ts'
+import { timeZone } from './time-zone.ts'
 
 /**
  * A policy as fleet.yaml says it, and as it is kept: units resolved to seconds. Unknown keys are refused, and so is every key
@@ -53,7 +54,7 @@ export const scheduleSchema = z
     full: cron.optional(),
     incremental: cron.optional(),
     differential: cron.optional(),
-    timezone: z.string().max(64).default('UTC'),
+    timezone: timeZone.default('UTC'),
     window: duration.optional(),
     jitter: duration.optional(),
   })

@@ -6,7 +6,7 @@ import { connectedAgents } from '../catalog/identity-sessions.ts'
 import { createJob, getJob } from '../catalog/jobs.ts'
 import { listPolicies, listTargets } from '../catalog/policies.ts'
 import { fullName, listSources, type SourceRow } from '../catalog/sources.ts'
-import { agentsInUse, lastFailures, sourceStandings, unfinishedJobs } from '../catalog/standing.ts'
+import { agentsInUse, lastFailures, ownLooks, sourceStandings, unfinishedJobs } from '../catalog/standing.ts'
 import { isFinished } from '../domain/job.ts'
 import { policySchema, selectsSource } from '../domain/policy.ts'
 import { strictestChoice } from '../domain/recipients.ts'
@@ -25,6 +25,7 @@ export async function status(cp: ControlPlane, by: Caller): Promise<StatusView> 
   const now = cp.clock.now()
   const connected = await connectedAgents(db, INSTANCE_DEAD_MS)
   const standings = await sourceStandings(db)
+  const own = await ownLooks(db)
   const failures = await lastFailures(db)
   const policies = (await listPolicies(db)).map((row) => ({ name: row.name, policy: policySchema.parse(row.spec) }))
   const kinds = new Map((await listTargets(db)).map((row) => [row.name, row.kind]))
@@ -51,6 +52,8 @@ export async function status(cp: ControlPlane, by: Caller): Promise<StatusView> 
         age_seconds: age,
         verified_at: standing?.verifiedAt?.toISOString() ?? null,
         test_restored_at: standing?.testRestoredAt?.toISOString() ?? null,
+        own_verified_at: own.get(row.id)?.verifiedAt?.toISOString() ?? null,
+        own_test_restored_at: own.get(row.id)?.testRestoredAt?.toISOString() ?? null,
         recipients: strictestChoice(selecting.map(({ policy }) => policy.recipients)),
         last_failure: failure
           ? { job_id: failure.jobId, at: failure.at.toISOString(), code: failure.code, message: failure.message }

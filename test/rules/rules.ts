@@ -116,7 +116,7 @@ export const RULES: readonly Rule[] = [
     why: 'Its process is handed its sources; what reads agent.yaml would be 1.5 MB and 20 ms in each.',
     files: ['agent/jobs/**', 'agent/config/sources.ts'],
     except: TESTS,
-    imports: ['agent/config/agent-config.ts', 'yaml'],
+    imports: ['agent/config/agent-config.ts', 'shared/yaml.ts', 'yaml'],
   },
   {
     name: 'an engine stands alone',

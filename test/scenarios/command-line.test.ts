@@ -103,6 +103,15 @@ test('sees jobs, their logs and the fleet', async () => {
     ['db1/etc', true],
     ['db1/web', true],
   ])
+  // db1 alone has verified and test-restored what it made
+  const own = {
+    verified_at: null,
+    test_restored_at: null,
+    own_verified_at: expect.any(String),
+    own_test_restored_at: expect.any(String),
+  }
+  expect(status.sources[0]).toMatchObject(own)
+  expect((await hf('list', '--source', 'db1/ect')).status).toBe(4)
   const test = await hf('test')
   expect(test.status, test.out).toBe(0)
   expect((await hf('audit')).out).toMatch(/key:admin +backup\.start +db1\/etc +done/)

@@ -9,6 +9,8 @@ const secret = z.union([z.instanceof(Secret<string>), z.string().max(4096)]).tra
   return value instanceof Secret ? value : new Secret(value)
 })
 
+const workers = z.number().int().min(1).max(32)
+
 /**
  * One database of one PostgreSQL server. `url` never holds a password: it stands in lists and logs; `url_file` may, and so may a `url` of
  * type Secret, which no file of settings can hold.
@@ -24,7 +26,9 @@ export const postgresConfig = z
     /** Folders that are searched for pg_dump and its kin before the usual ones. */
     tools: z.union([absolutePath.transform((folder) => [folder]), z.array(absolutePath).max(20)]).default([]),
     /** Tables read or written at the same time. */
-    parallel: z.number().int().min(1).max(32).default(2),
+    parallel: workers.optional(),
+    /** The same, as older files spell it. */
+    parallel_workers: workers.optional(),
     /** Tables larger than twice this are read in ranges of about this size, so that one large table is read in parallel too. */
     range_bytes: z
       .number()
@@ -44,6 +48,10 @@ export const postgresConfig = z
     if ((config.url === undefined) === (config.url_file === undefined)) {
       context.addIssue({ code: 'custom', path: ['url'], message: 'give either url or url_file' })
     }
+    if (config.parallel !== undefined && config.parallel_workers !== undefined) {
+      const message = 'is the older spelling of parallel, which is here too: keep one of the two'
+      context.addIssue({ code: 'custom', path: ['parallel_workers'], message })
+    }
     if (config.url === undefined) return
     try {
       const secret = config.url instanceof Secret
@@ -55,5 +63,6 @@ export const postgresConfig = z
       context.addIssue({ code: 'custom', path: ['url'], message: error instanceof Error ? error.message : String(error) })
     }
   })
+  .transform(({ parallel, parallel_workers: older, ...config }) => ({ ...config, parallel: parallel ?? older ?? 2 }))
 
 export type PostgresConfig = z.infer<typeof postgresConfig>

@@ -88,7 +88,7 @@ export const startedBackups = z.union([jobView, jobPage])
 
 export const backupQuery = z.strictObject({
   ...pageQuery,
-  source: sourceName.optional(),
+  source: sourceName.optional().describe('host/name; one that is not known has none'),
   type: backupType.optional(),
   status: backupStatus.optional(),
   id: idPart.optional(),

@@ -48,7 +48,7 @@ export const jobPage = page(jobView).meta({ id: 'JobPage' })
 
 export const jobQuery = z.strictObject({
   ...pageQuery,
-  source: sourceName.optional(),
+  source: sourceName.optional().describe('host/name; one that is not known has none'),
   kind: z.enum(JOB_KINDS).optional(),
   status: z.enum(JOB_STATES).optional(),
   unfinished: z.stringbool().optional(),

@@ -24,8 +24,10 @@ export const sourceStatusView = z.object({
   last_good_at: time.nullable(),
   last_good_id: backupId.nullable(),
   age_seconds: z.number().nullable(),
-  verified_at: time.nullable(),
-  test_restored_at: time.nullable(),
+  verified_at: time.nullable().describe('by another host than the one that made the backup'),
+  test_restored_at: time.nullable().describe('the same'),
+  own_verified_at: time.nullable().describe('by the host that made the backup, which does not count'),
+  own_test_restored_at: time.nullable().describe('the same'),
   recipients: z
     .enum(RECIPIENT_CHOICES)
     .describe('whom its backups are sealed to; recovery: nobody opens them without a recovery key'),

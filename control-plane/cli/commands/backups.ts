@@ -4,6 +4,7 @@ import type { SourceView } from '../../api/schemas/agents.ts'
 import type { BackupView, CleanupView } from '../../api/schemas/backups.ts'
 import { type Cli, type CommonOptions, remote } from '../cli.ts'
 import { confirm } from '../confirm.ts'
+import { requireKnownSource, sourceName } from '../known-source.ts'
 import { printFacts, printJson, printTable } from '../print.ts'
 import type { Run } from '../program.ts'
 import { resolveBackup } from '../resolve.ts'
@@ -17,7 +18,7 @@ export function backupCommands(parent: Command, run: Run): void {
     .summary('list backups, newest first')
     .addOption(new Option('--limit <n>', 'how many').argParser(positiveInteger).default(50))
     .option('--cursor <cursor>', 'next_cursor of the page before')
-    .option('--source <host/name>', 'of this source only')
+    .option('--source <host/name>', 'of this source only', sourceName)
     .addOption(new Option('--type <type>', 'of this kind only').choices(['full', 'incremental', 'differential']))
     .addOption(new Option('--status <status>', 'with this status only').choices(['running', 'good', 'failed', 'expired']))
     .action(run(list))
@@ -35,7 +36,7 @@ export function backupCommands(parent: Command, run: Run): void {
     .action(run(cleanup))
   remote(parent.command('accept-fall'))
     .summary('say that a sharp fall in size or counts is right, so that cleanup goes on')
-    .argument('<source>', 'host/name')
+    .argument('<source>', 'host/name', sourceName)
     .option('--yes', 'do not ask')
     .action(run(acceptFall))
 }
@@ -57,6 +58,7 @@ async function list(cli: Cli, options: ListOptions): Promise<ExitStatus> {
     type,
     status,
   })
+  if (source !== undefined && cursor === undefined && page.items.length === 0) await requireKnownSource(cli.client, source)
   if (cli.format === 'json') {
     printJson(cli.io, page)
     return EXIT.done

@@ -6,6 +6,7 @@ import type { ValidationView } from '../../api/schemas/backups.ts'
 import type { JobView } from '../../api/schemas/jobs.ts'
 import type { SystemTestView } from '../../api/schemas/system.ts'
 import { type Cli, remote } from '../cli.ts'
+import { sourceName } from '../known-source.ts'
 import { printJson } from '../print.ts'
 import type { Run } from '../program.ts'
 import { resolveBackup } from '../resolve.ts'
@@ -38,7 +39,7 @@ export function checkCommands(parent: Command, run: Run): void {
       .summary('restore into a throw-away place and compare counts')
       .argument('<backup>', ID_HELP),
   )
-    .option('--via <host/name>', 'the source beside which the throw-away place is made')
+    .option('--via <host/name>', 'the source beside which the throw-away place is made', sourceName)
     .action(run(testRestore))
   remote(parent.command('test')).summary('is everything that a backup needs in order?').action(run(systemTest))
 }

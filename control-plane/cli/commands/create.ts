@@ -4,6 +4,7 @@ import { EXIT, type ExitStatus } from '../../../shared/exit-status.ts'
 import type { JobView } from '../../api/schemas/jobs.ts'
 import type { Cli, CommonOptions } from '../cli.ts'
 import { remote } from '../cli.ts'
+import { sourceName } from '../known-source.ts'
 import { printJson } from '../print.ts'
 import type { Run } from '../program.ts'
 import { progressDisplay, quietDisplay } from '../progress.ts'
@@ -26,8 +27,10 @@ export const collect = (value: string, before: string[]) => [...before, value]
 export function createCommand(parent: Command, run: Run): void {
   remote(parent.command('create'))
     .summary('back up sources now')
-    .description('Backs up the sources named, all with --all, or the only one there is. Waits for the end.')
-    .argument('[sources...]', 'host/name')
+    .description(
+      'Backs up the sources named, all with --all, or the only one there is: in full, unless --type says otherwise. Waits for the end.',
+    )
+    .argument('[sources...]', 'host/name', (text: string, before: string[] = []) => [...before, sourceName(text)])
     .addOption(new Option('--type <type>', 'kind of backup').choices(['full', 'incremental', 'differential']).default('full'))
     .option('--all', 'every source of the fleet')
     .option('--description <text>', 'a note that is kept with the backup')

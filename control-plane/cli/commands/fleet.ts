@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import type { Command } from 'commander'
-import { parseDocument } from 'yaml'
 import { HoldfastError } from '../../../shared/errors.ts'
 import { EXIT, type ExitStatus } from '../../../shared/exit-status.ts'
+import { readYaml } from '../../../shared/yaml.ts'
 import type { FleetDiffView, PolicyView, TargetView } from '../../api/schemas/fleet.ts'
 import type { StatusView } from '../../api/schemas/system.ts'
 import { SEALED_TO_RECOVERY } from '../../domain/policy-findings.ts'
@@ -36,28 +36,42 @@ async function status(cli: Cli): Promise<ExitStatus> {
   const { agents, jobs } = answer
   cli.io.out(`holdfast ${safe(answer.version)}   agents ${agents.connected} of ${agents.total} connected   `)
   cli.io.out(`jobs ${jobs.running} running, ${jobs.queued} queued\n`)
+  const checks = answer.sources.map((source) => [
+    checkedText(source, source.verified_at, source.own_verified_at),
+    checkedText(source, source.test_restored_at, source.own_test_restored_at),
+  ])
   printTable(
     cli.io,
     ['SOURCE', 'PROTECTED', 'LAST GOOD', 'VERIFIED', 'TEST-RESTORED', '3-2-1', 'LAST FAILURE'],
-    answer.sources.map((source) => [
+    answer.sources.map((source, at) => [
       source.source,
       source.protected ? 'yes' : 'NO',
       source.age_seconds === null ? 'never' : `${durationText(source.age_seconds)} ago`,
-      checkedText(source, source.verified_at),
-      checkedText(source, source.test_restored_at),
+      ...(checks[at] ?? []),
       `${source.three_two_one.copies}-${source.three_two_one.kinds}-${source.three_two_one.elsewhere}${source.three_two_one.met ? '' : ' NOT met'}`,
       source.last_failure === null ? '' : `${timeText(source.last_failure.at)} ${source.last_failure.code}`,
     ]),
     'no sources',
   )
+  if (checks.flat().includes(OWN_HOST)) for (const line of OWN_HOST_NOTE) cli.io.err(`${line}\n`)
   const sealed = answer.sources.filter((source) => source.recipients === 'recovery').map((source) => source.source)
   if (sealed.length > 0) cli.io.err(`${safe(sealed.join(', '))}: ${SEALED_TO_RECOVERY}\n`)
   return EXIT.done
 }
 
+const OWN_HOST = 'own host only'
+/** For whoever has just verified, and sees nothing of it. */
+const OWN_HOST_NOTE = [
+  `${OWN_HOST}: a backup counts as verified or test-restored when another host than the one that made it has done it`,
+  '  holdfast verify BACKUP --on HOST, holdfast test-restore BACKUP --via HOST/NAME; a further host: holdfast agents invite HOST',
+]
+
 /** What only a person can do is not missing because a schedule is. */
-const checkedText = (source: StatusView['sources'][number], at: string | null) =>
-  at === null && source.recipients === 'recovery' ? 'by hand only' : timeText(at)
+function checkedText(source: StatusView['sources'][number], at: string | null, own: string | null): string {
+  if (at !== null) return timeText(at)
+  if (own !== null) return OWN_HOST
+  return source.recipients === 'recovery' ? 'by hand only' : timeText(at)
+}
 
 async function fleet(cli: Cli, file: string, apply: boolean): Promise<ExitStatus> {
   const body = await readFleetFile(path.resolve(cli.io.cwd, file))
@@ -93,11 +107,7 @@ async function readFleetFile(file: string): Promise<unknown> {
   const text = await readFile(file, 'utf8').catch((cause: unknown) => {
     throw new HoldfastError('invalid_argument', `${file} cannot be read`, { hint: 'Give the path of a fleet.yaml.', cause })
   })
-  const document = parseDocument(text, { uniqueKeys: true })
-  const [problem] = document.errors
-  if (problem)
-    throw new HoldfastError('invalid_argument', `${file}: ${problem.message}`, { hint: 'Correct the YAML at that place.' })
-  return document.toJS({ maxAliasCount: 100 })
+  return readYaml({ name: file, text, code: 'invalid_argument', aliases: 100 })
 }
 
 async function targets(cli: Cli): Promise<ExitStatus> {

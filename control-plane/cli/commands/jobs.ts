@@ -4,6 +4,7 @@ import type { JobEventView, JobView, LogView } from '../../api/schemas/jobs.ts'
 import { JOB_STATES } from '../../domain/job.ts'
 import { type Cli, type CommonOptions, remote } from '../cli.ts'
 import { confirm } from '../confirm.ts'
+import { requireKnownSource, sourceName } from '../known-source.ts'
 import { printJson } from '../print.ts'
 import type { Run } from '../program.ts'
 import { resolveJob } from '../resolve.ts'
@@ -20,7 +21,7 @@ export function jobCommands(parent: Command, run: Run): void {
     .argument('[job]', JOB_HELP)
     .addOption(new Option('--limit <n>', 'how many').argParser(positiveInteger).default(50))
     .option('--cursor <cursor>', 'next_cursor of the page before')
-    .option('--source <host/name>', 'of this source only')
+    .option('--source <host/name>', 'of this source only', sourceName)
     .addOption(new Option('--status <status>', 'with this status only').choices(JOB_STATES))
     .option('--unfinished', 'only those that are not finished')
     .action(run(jobs))
@@ -62,6 +63,7 @@ async function jobs(cli: Cli, id: string | undefined, options: JobsOptions): Pro
     status,
     unfinished,
   })
+  if (source !== undefined && cursor === undefined && page.items.length === 0) await requireKnownSource(cli.client, source)
   if (cli.format === 'json') printJson(cli.io, page)
   else {
     showJobs(cli, page.items)

@@ -7,6 +7,7 @@ import type { BackupView } from '../../api/schemas/backups.ts'
 import type { JobView } from '../../api/schemas/jobs.ts'
 import { type Cli, type CommonOptions, remote } from '../cli.ts'
 import { confirm } from '../confirm.ts'
+import { sourceName } from '../known-source.ts'
 import type { Run } from '../program.ts'
 import { quietDisplay } from '../progress.ts'
 import { resolveBackup } from '../resolve.ts'
@@ -42,7 +43,7 @@ export function restoreCommand(parent: Command, run: Run): void {
       '--to <host/name>',
       "a source of that host, or a new database, folder or file beside one; a host alone: the source's name there",
     )
-    .option('--via <host/name>', 'source whose engine and connection are used, when that host has several')
+    .option('--via <host/name>', 'source whose engine and connection are used, when that host has several', sourceName)
     .option('--part <part>', 'only this part (table, path, ...); may be repeated', collect, [])
     .option('--map <old=new>', 'restore a part under another name; may be repeated', mapping, {})
     .option('--dataset-mapping <json>', 'the same as one JSON object', jsonMapping, {})
