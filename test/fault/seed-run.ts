@@ -12,9 +12,13 @@ export interface StepResult extends Strike {
   readonly seconds: number
 }
 
+export interface Rivalry extends RivalsResult {
+  readonly seconds: number
+}
+
 export interface SeedResult {
   readonly steps: readonly StepResult[]
-  readonly rivals: RivalsResult | null
+  readonly rivals: Rivalry | null
 }
 
 interface Good {
@@ -143,17 +147,18 @@ class SeedRun {
   }
 
   /** Where the seed has drawn it: whoever of the two has got the place, the whole of the backup is in it. */
-  async rivals(): Promise<RivalsResult | null> {
+  async rivals(): Promise<Rivalry | null> {
     const [good] = this.#good
     const { rivals } = this.#schedule
     if (!good || !rivals) return null
     const { twoNames } = this.#source
+    const start = performance.now()
     const result = await runRivals(this.#world, good.id, twoNames, rivals)
     const hash = await this.#source.hashOfCopy(this.#world.hosts.db2.data, twoNames.copy)
     require(hash === good.hash, `${twoNames.copy} is not what ${good.id} was made of after ${JSON.stringify(result)}`)
     good.restored = true
     await this.#world.requireQuiet()
-    return result
+    return { ...result, seconds: (performance.now() - start) / 1000 }
   }
 
   /** Whatever was done to them, good backups are good. */

@@ -1,9 +1,8 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import { say } from '../harness/say.ts'
 import { seedsOf } from '../harness/seeded.ts'
-import type { RivalsResult } from './rivals.ts'
 import { FAULTS, type FaultKind, SOURCES, scheduleOf } from './schedule.ts'
-import { runSeed, type StepResult } from './seed-run.ts'
+import { type Rivalry, runSeed, type StepResult } from './seed-run.ts'
 import { World } from './world.ts'
 
 /**
@@ -15,7 +14,7 @@ import { World } from './world.ts'
 const FIXED = '1..60'
 const RANGE = process.env.HOLDFAST_TEST_SEEDS ?? FIXED
 const results: StepResult[] = []
-const rivalries: RivalsResult[] = []
+const rivalries: Rivalry[] = []
 const begin = performance.now()
 let kept = 0
 let restoresSeen = 0
@@ -48,7 +47,7 @@ describe(`seeds ${RANGE}`, () => {
       if (rivals) rivalries.push(rivals)
     } catch (cause) {
       await leave()
-      const what = `seed ${seed} (${schedule.source}: ${JSON.stringify(schedule.steps)})`
+      const what = `seed ${seed} (${schedule.source}: ${JSON.stringify([...schedule.steps, { rivals: schedule.rivals }])})`
       throw new Error(`${what}. npm run test:faults -- --seeds ${seed} runs it again`, { cause })
     }
     kept += 1
@@ -71,8 +70,8 @@ describe(`seeds ${RANGE}`, () => {
   })
 
   it('a second restore into one place was refused by every guard of it, while the first was at work', ({ skip }) => {
-    if (RANGE !== FIXED || kept < seedsOf(FIXED).length || beyond.length > 0)
-      return skip('the fixed seeds were not all run to their end')
+    if (RANGE !== FIXED || kept < seedsOf(FIXED).length) return skip('the fixed seeds were not all run to their end')
+    if (beyond.includes('database killed')) return skip('there is no database server')
     const met = new Set(rivalries.map(({ guard, killed }) => `${guard}${killed ? ', killed' : ''}`))
     expect([...met].sort()).toEqual(['agent', 'agent, killed', 'server', 'server, killed'])
   })
@@ -121,6 +120,7 @@ function rivalLines(): string[] {
     const good = of.flatMap(({ first, second }) => [first, second]).filter(({ job }) => job.status === 'succeeded')
     const codes = [...new Set(of.flatMap(({ first, second }) => [...first.failures, ...second.failures]).map(({ code }) => code))]
     const killed = of.filter((one) => one.killed).length
-    return `  two restores into one place, kept apart by the ${guard}: ${of.length} times, the first killed ${killed} times, ${good.length} good; failed with ${codes.join(', ')}`
+    const slowest = Math.max(0, ...of.map(({ seconds }) => seconds)).toFixed(1)
+    return `  two restores into one place, kept apart by the ${guard}: ${of.length} times, the first killed ${killed} times, ${good.length} good, slowest ${slowest} s; failed with ${codes.join(', ')}`
   })
 }
