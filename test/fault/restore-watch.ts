@@ -47,6 +47,8 @@ export class RestoreWatch {
   /** No restore is at work. */
   rest(): void {
     clearInterval(this.#timer)
+    // while nobody looks, the number of one that has ended may become a job's
+    this.#others.clear()
     this.#timer = undefined
   }
 
@@ -89,7 +91,8 @@ export class RestoreWatch {
       const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1')
       // one that is no program of Node's will never be a job; others may still be on their way to exec
       if (!command.includes(PROGRAM)) {
-        if (!command.includes('node')) this.#others.add(pid)
+        // in the middle of an exec there is no command line at all
+        if (command !== '' && !command.includes('node')) this.#others.add(pid)
         return null
       }
       const own = openFiles(pid).filter(({ file }) => file.startsWith(`${this.#folder}/`))
