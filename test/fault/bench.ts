@@ -246,3 +246,8 @@ export const describesBackup = (request: SeenRequest): boolean =>
 export const storesPack = (request: SeenRequest): boolean => request.method === 'PUT' && /\/packs\/\d/.test(request.url)
 export const readsPack = (request: SeenRequest): boolean =>
   request.method === 'GET' && byAgent(request) && /\/packs\/\d/.test(request.url)
+/** Bytes that are asked for of a pack. */
+export function rangeOf(request: SeenRequest): number {
+  const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '') ?? []
+  return readsPack(request) && last !== undefined ? Number(last) - Number(first) + 1 : 0
+}

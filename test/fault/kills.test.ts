@@ -4,13 +4,12 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { BackupView } from '../../control-plane/api/schemas/backups.ts'
 import type { JobView } from '../../control-plane/api/schemas/jobs.ts'
 import type { RestoreDetail } from '../../shared/results.ts'
-import type { SeenRequest } from '../harness/fault-proxy.ts'
 import type { TestAgent } from '../harness/holdfast.ts'
 import { isRunning, type StartedProcess } from '../harness/processes.ts'
 import { seeded } from '../harness/seeded.ts'
 import { startTcpProxy, type TcpProxy } from '../harness/tcp-proxy.ts'
 import { waitFor } from '../harness/wait.ts'
-import { describesBackup, FaultBench, readsPack, treeHash, writeTree } from './bench.ts'
+import { describesBackup, FaultBench, rangeOf, readsPack, treeHash, writeTree } from './bench.ts'
 
 /** Whatever dies in the middle: the job ends good and byte for byte the same, and what failed on the way is to be seen. */
 
@@ -167,12 +166,6 @@ describe('kill -9 of the process of a restore over what exists', () => {
     await expectNothingLeft(on)
   })
 })
-
-/** Bytes that are asked for of a pack. */
-function rangeOf(request: SeenRequest): number {
-  const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '') ?? []
-  return readsPack(request) && last !== undefined ? Number(last) - Number(first) + 1 : 0
-}
 
 describe('kill -9 of the agent', () => {
   it('in a backup: it goes on when the agent is back, and nothing is uploaded twice', async ({ skip }) => {

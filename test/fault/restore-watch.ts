@@ -8,13 +8,13 @@ interface Worker {
   readonly pid: number
   readonly parent: number
   readonly jobId: string | null
-  /** What it has open for writing below the watched folder but for its own scratch: the files that it makes. */
+  /** Below the watched folder but for its own scratch, what it has open for writing, and the draft of a tree that it has locked: what it makes. */
   readonly writes: readonly string[]
 }
 
 /**
  * While restores are at work, looks thirty times a second at every process of a job, past the product's own locks: no two of them may work on one restore, and no two
- * may have files of one place open for writing.
+ * may have files of one place open for writing, or drafts of one place locked.
  */
 export class RestoreWatch {
   readonly #folder: string
@@ -39,14 +39,21 @@ export class RestoreWatch {
     return [...this.#violations]
   }
 
+  /** The job makes something outside of its scratch: it has its place. */
+  makes(jobId: string): boolean {
+    return this.workers().some((worker) => worker.jobId === jobId && worker.writes.length > 0)
+  }
+
   /** No restore is at work. */
   rest(): void {
     clearInterval(this.#timer)
+    // while nobody looks, the number of one that has ended may become a job's
+    this.#others.clear()
     this.#timer = undefined
   }
 
   /** Processes of jobs in this folder that are alive. */
-  workers(): Worker[] {
+  workers(): readonly Worker[] {
     const found: Worker[] = []
     const alive = new Set<number>()
     for (const name of readdirSync('/proc')) {
@@ -84,13 +91,15 @@ export class RestoreWatch {
       const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1')
       // one that is no program of Node's will never be a job; others may still be on their way to exec
       if (!command.includes(PROGRAM)) {
-        if (!command.includes('node')) this.#others.add(pid)
+        // in the middle of an exec there is no command line at all
+        if (command !== '' && !command.includes('node')) this.#others.add(pid)
         return null
       }
       const own = openFiles(pid).filter(({ file }) => file.startsWith(`${this.#folder}/`))
       if (own.length === 0) return null
       const scratch = own.map(({ file }) => /\/scratch\/([a-z0-9]+)\//.exec(file)?.[1]).find((id) => id !== undefined)
-      const writes = own.filter(({ file, writable }) => writable && !/\/(scratch|places|known|journal)\//.test(file))
+      const makes = ({ file, writable, locked }: OpenFile) => writable || (locked && isDraft(file))
+      const writes = own.filter((one) => makes(one) && !/\/(scratch|places|known|journal)\//.test(one.file))
       const parent = Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1])
       return { pid, parent, jobId: scratch ?? null, writes: writes.map(({ file }) => file) }
     } catch (error) {
@@ -100,12 +109,20 @@ export class RestoreWatch {
   }
 }
 
-function openFiles(pid: number): Array<{ file: string; writable: boolean }> {
+interface OpenFile {
+  readonly file: string
+  readonly writable: boolean
+  /** By flock(2). */
+  readonly locked: boolean
+}
+
+function openFiles(pid: number): OpenFile[] {
   return readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
     try {
       const file = readlinkSync(`/proc/${pid}/fd/${fd}`)
-      const flags = /^flags:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1'))?.[1] ?? '0'
-      return [{ file, writable: (Number.parseInt(flags, 8) & 3) !== 0 }]
+      const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1')
+      const flags = /^flags:\s+(\d+)/m.exec(info)?.[1] ?? '0'
+      return [{ file, writable: (Number.parseInt(flags, 8) & 3) !== 0, locked: /^lock:.* FLOCK /m.test(info) }]
     } catch (error) {
       // closed meanwhile
       if (['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) return []
@@ -113,6 +130,8 @@ function openFiles(pid: number): Array<{ file: string; writable: boolean }> {
     }
   })
 }
+
+const isDraft = (file: string): boolean => /\/\.holdfast-new-[0-9a-f]+-[a-z0-9]+$/.test(file)
 
 /** A draft beside a place is named for it and ends in a random part: `.holdfast-new-<place>-<random>`. */
 const placeOf = (file: string): string => file.replace(/(\/\.holdfast-new-[0-9a-f]+)-[a-z0-9]+.*/, '$1')

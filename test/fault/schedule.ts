@@ -59,11 +59,21 @@ export interface ReadStep {
 
 export type Step = BackupStep | ReadStep
 
+/** Two restores into one place, at the end. */
+export interface Rivals {
+  /** The process of the first is killed when the second begins. */
+  readonly killed: boolean
+}
+
 export interface Schedule {
   readonly seed: number
   readonly source: SourceKind
   readonly steps: readonly Step[]
+  readonly rivals: Rivals | null
 }
+
+/** A second restore costs seconds. */
+const RIVALS_SHARE = 0.12
 
 export function scheduleOf(seed: number): Schedule {
   const random = seeded(seed)
@@ -89,5 +99,8 @@ export function scheduleOf(seed: number): Schedule {
     // fewer faults a seed more often than many: what they led to is then easier to see
     fault: random() < 0.6 ? fault() : 'none',
   }
-  return { seed, source, steps: [...backups, read] }
+  // of its own numbers, so that a seed does what it did before there were rivals
+  const other = seeded(seed ^ 0x71b0)
+  const rivals = other() < RIVALS_SHARE ? { killed: other() < 0.5 } : null
+  return { seed, source, steps: [...backups, read], rivals }
 }

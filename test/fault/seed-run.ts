@@ -1,6 +1,7 @@
 import type { JobView } from '../../control-plane/api/schemas/jobs.ts'
 import { seeded } from '../harness/seeded.ts'
 import { describesBackup, readsPack, storesPack } from './bench.ts'
+import { type RivalsResult, runRivals } from './rivals.ts'
 import type { BackupStep, ReadStep, Schedule, Step } from './schedule.ts'
 import { makeSource, type SeedSource } from './seed-source.ts'
 import { type Strike, strike } from './strike.ts'
@@ -11,6 +12,15 @@ export interface StepResult extends Strike {
   readonly seconds: number
 }
 
+export interface Rivalry extends RivalsResult {
+  readonly seconds: number
+}
+
+export interface SeedResult {
+  readonly steps: readonly StepResult[]
+  readonly rivals: Rivalry | null
+}
+
 interface Good {
   readonly id: string
   /** Of the source when the backup was made; nobody writes then. */
@@ -19,7 +29,7 @@ interface Good {
 }
 
 /** Everything that one seed does, with the rules that have to hold after each operation and at the end. Throws what was broken. */
-export async function runSeed(world: World, schedule: Schedule): Promise<StepResult[]> {
+export async function runSeed(world: World, schedule: Schedule): Promise<SeedResult> {
   const random = seeded(schedule.seed ^ 0x5eed)
   const source = await makeSource(schedule, random, {
     data: world.hosts.db1.data,
@@ -28,13 +38,14 @@ export async function runSeed(world: World, schedule: Schedule): Promise<StepRes
   })
   const run = new SeedRun(world, { schedule, source, random })
   await world.offer(source)
-  const results = await run.steps()
+  const steps = await run.steps()
   await run.requireGood()
+  const rivals = await run.rivals()
   await run.requireAllRestore()
   await run.requireNothingElseBelieved()
   await world.bench.removeKeys(await world.bench.keys(run.prefix))
   await source.remove()
-  return results
+  return { steps, rivals }
 }
 
 class SeedRun {
@@ -112,9 +123,8 @@ class SeedRun {
     this.#copies += 1
     const name = `copy_${this.#schedule.seed}_${this.#copies}`
     const start = async () => {
-      const job = await this.#operator.startRestore(good.id, { target: `${on}/${name}`, via: `${on}/${this.#source.name}` })
-      this.#world.watch.add(job.id)
-      return job
+      const request = { target: `${on}/${name}`, via: `${on}/${this.#source.name}` }
+      return this.#world.watchRestore(await this.#operator.startRestore(good.id, request))
     }
     const met = await strike(this.#world, { fault, host: on, middle: readsPack, random: this.#random, start })
     await this.#requireWhole(good, met.job, { on, name })
@@ -134,6 +144,21 @@ class SeedRun {
   async requireGood(): Promise<void> {
     if (this.#good.length === 0) await this.#backup({ type: 'full', fault: 'none', middle: 'pack' })
     require(this.#good.length > 0, 'the seed ends without a good backup')
+  }
+
+  /** Where the seed has drawn it: whoever of the two has got the place, the whole of the backup is in it. */
+  async rivals(): Promise<Rivalry | null> {
+    const [good] = this.#good
+    const { rivals } = this.#schedule
+    if (!good || !rivals) return null
+    const { twoNames } = this.#source
+    const start = performance.now()
+    const result = await runRivals(this.#world, good.id, twoNames, rivals)
+    const hash = await this.#source.hashOfCopy(this.#world.hosts.db2.data, twoNames.copy)
+    require(hash === good.hash, `${twoNames.copy} is not what ${good.id} was made of after ${JSON.stringify(result)}`)
+    good.restored = true
+    await this.#world.requireQuiet()
+    return { ...result, seconds: (performance.now() - start) / 1000 }
   }
 
   /** Whatever was done to them, good backups are good. */

@@ -6,6 +6,7 @@ import { DatabaseSync } from 'node:sqlite'
 import type { PostgresServer } from '../harness/postgres.ts'
 import { randomBytes, treeHash, writeTree } from './bench.ts'
 import type { Schedule, SourceKind } from './schedule.ts'
+import type { HostName } from './world.ts'
 
 /** What one seed backs up: one to five megabytes of its own, which no other seed sees. */
 export interface SeedSource {
@@ -18,8 +19,21 @@ export interface SeedSource {
   hash(): Promise<string>
   /** Of what was restored under that name on a host with that data; null where nothing is. */
   hashOfCopy(data: string, name: string): Promise<string | null>
+  /** One place of the other host. */
+  readonly twoNames: TwoNames
   /** With every copy. */
   remove(): Promise<void>
+}
+
+/** Two requests for a restore that lead to one place, of which the control plane does not know that they do. */
+export interface TwoNames {
+  readonly names: readonly [Record<string, unknown>, Record<string, unknown>]
+  /** Who restores by the first name. */
+  readonly host: HostName
+  /** Who keeps them apart: the agent of the one host, or the database server that two hosts share. */
+  readonly guard: 'agent' | 'server'
+  /** For `hashOfCopy`, with the data of db2. */
+  readonly copy: string
 }
 
 export async function makeSource(
@@ -56,8 +70,19 @@ async function makeFile(
     await mkdir(folderOf(of, seed), { recursive: true })
     await write(at(of), share)
   }
+  const own = `${kind}-${seed}`
   return {
-    name: `${kind}-${seed}`,
+    name: own,
+    twoNames: {
+      // the source that is there, and a new name beside it that is the source's
+      names: [
+        { target: `db2/${own}`, overwrite_existing: true },
+        { target: `db2/${name}`, via: `db2/${own}`, overwrite_existing: true },
+      ],
+      host: 'db2',
+      guard: 'agent',
+      copy: name,
+    },
     entry: (of) => ({ engine, path: at(of) }),
     change: () => write(at(data), 0.25),
     hash: () => hashOf(at(data)),
@@ -76,8 +101,18 @@ async function makeApp(seed: number, random: () => number, server: PostgresServe
   const name = `app_${seed}`
   const names = [name]
   await server.sql('postgres', `create database ${name} template app`)
+  const both = `both_${seed}`
   return {
     name: `app-${seed}`,
+    twoNames: {
+      names: [
+        { target: `db1/${both}`, via: `db1/app-${seed}` },
+        { target: `db2/${both}`, via: `db2/app-${seed}` },
+      ],
+      host: 'db1',
+      guard: 'server',
+      copy: both,
+    },
     entry: () => ({ engine: 'postgres', url: server.url(name), password: server.password, tools: [server.tools] }),
     change: async () => {
       const from = Math.floor(random() * 1500)

@@ -11,9 +11,10 @@ import { type SmallDisk, smallDisk } from '../harness/small-disk.ts'
 import { startTcpProxy, type TcpProxy } from '../harness/tcp-proxy.ts'
 import { waitFor } from '../harness/wait.ts'
 import { FaultBench } from './bench.ts'
+import { DatabaseWatch } from './database-watch.ts'
 import { RestoreWatch } from './restore-watch.ts'
 import type { FaultKind } from './schedule.ts'
-import { makeTemplate, type SeedSource } from './seed-source.ts'
+import { makeTemplate, type SeedSource, type TwoNames } from './seed-source.ts'
 
 export type HostName = 'db1' | 'db2'
 
@@ -36,6 +37,8 @@ const DISK_MEGABYTES = 64
 export class World implements AsyncDisposable {
   readonly bench: FaultBench
   readonly watch: RestoreWatch
+  /** Of `postgres`. */
+  readonly databases: DatabaseWatch | null
   readonly postgres: PostgresServer | null
   readonly hosts: Readonly<Record<HostName, Host>>
   readonly #catalogs: PostgresServer | null
@@ -54,6 +57,7 @@ export class World implements AsyncDisposable {
     this.#catalogs = parts.catalogs
     this.#server = parts.server
     this.watch = new RestoreWatch(parts.bench.holdfast.folder.path)
+    this.databases = parts.postgres && new DatabaseWatch(parts.postgres)
   }
 
   /** Null where the S3 server cannot be had, or the watch has nothing to look at. */
@@ -107,6 +111,23 @@ export class World implements AsyncDisposable {
     this.#server = await this.bench.holdfast.startShiftedServer(this.bench.clock, this.bench.awsVariables)
   }
 
+  /** What it writes is watched from now until nothing runs. */
+  watchRestore(job: JobView): JobView {
+    this.watch.add(job.id)
+    this.databases?.start()
+    return job
+  }
+
+  /** The restore has begun what will have the name. */
+  hasPlace(jobId: string, { guard, copy }: TwoNames): boolean | Promise<boolean> {
+    return guard === 'server' ? (this.databases?.fills(copy) ?? false) : this.watch.makes(jobId)
+  }
+
+  /** What the watches have seen that may not be. */
+  get violations(): readonly string[] {
+    return [...this.watch.violations, ...(this.databases?.violations ?? [])]
+  }
+
   /** Nothing runs: no job is unfinished, and no process works on one. */
   async requireQuiet(): Promise<void> {
     const { items } = await this.bench.holdfast.operator.ask<{ items: JobView[] }>(
@@ -115,12 +136,17 @@ export class World implements AsyncDisposable {
     )
     require(items.length === 0, `jobs are unfinished: ${items.map(({ id, status }) => `${id} ${status}`).join(', ')}`)
     await waitFor('every process of a job to end', () => this.watch.workers().length === 0)
+    await this.#rest()
+    require(this.violations.length === 0, this.violations.join('; '))
+  }
+
+  async #rest(): Promise<void> {
     this.watch.rest()
-    require(this.watch.violations.length === 0, this.watch.violations.join('; '))
+    await this.databases?.rest()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.watch.rest()
+    await this.#rest()
     this.bench.proxy.script = () => ({ kind: 'pass' })
     const hosts = Object.values(this.hosts)
     await Promise.all(hosts.map(({ agent }) => agent.stop('SIGKILL')))

@@ -155,12 +155,27 @@ export class TestHoldfast implements AsyncDisposable {
     })
   }
 
+  /** One more control plane of the same catalog, a process on free ports whose clock goes with the given one, and that has the catalog by `catalog`. */
+  startAnotherShifted(
+    name: string,
+    clock: ShiftedClock,
+    { catalog, env }: { catalog: Secret; env: Readonly<Record<string, string>> },
+  ): Promise<StartedProcess> {
+    const { clock: _clock, log: _log, access: _access, ...options } = this.#serverOptions()
+    const home = path.join(this.folder.path, name)
+    const settings = { ...options, home, listen: this.#anyPorts(), logLevel: 'info' }
+    return startShiftedServer(settings, clock, { ...env, HOLDFAST_TEST_CATALOG: catalog.reveal() })
+  }
+
+  #anyPorts(): ServerOptions['listen'] {
+    const any = { host: '127.0.0.1', port: 0 }
+    return { api: any, agents: any, enrolment: any, objects: any }
+  }
+
   /** One more control plane of the same catalog, in this process and with the same clock. The caller closes it. */
   startAnother(name: string): Promise<RunningServer> {
     const options = this.#serverOptions()
-    const any = { host: '127.0.0.1', port: 0 }
-    const listen = { api: any, agents: any, enrolment: any, objects: any }
-    return startServer({ ...options, home: path.join(this.folder.path, name), listen })
+    return startServer({ ...options, home: path.join(this.folder.path, name), listen: this.#anyPorts() })
   }
 
   #variables(): Record<string, string> {

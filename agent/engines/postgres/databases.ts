@@ -66,11 +66,21 @@ export async function dropDatabase(session: Session, name: string): Promise<void
 
 /**
  * Takes a place for this session: no two restores write one, and a later run can tell what a dead one left behind. The lock goes
- * with the session, however that ends.
+ * with the session, however that ends. The server knows such a lock in the database of its session alone, so those of sessions in other
+ * maintenance databases are looked at besides; of two that come at once each may see the other, and neither has the place.
  */
 export async function claim(session: Session, name: string): Promise<boolean> {
   const [row] = await session.rows<{ got: boolean }>(`select pg_try_advisory_lock(hashtextextended($1, 7440)) as got`, [name])
-  return row?.got ?? false
+  if (!row?.got) return false
+  const elsewhere = await session.rows(
+    `select from pg_locks where locktype = 'advisory' and objsubid = 1 and granted
+     and (classid::bigint << 32 | objid::bigint) = hashtextextended($1, 7440)
+     and database <> (select oid from pg_database where datname = current_database())`,
+    [name],
+  )
+  if (elsewhere.length === 0) return true
+  await release(session, name)
+  return false
 }
 
 /** What a test restore claims besides, for as long as its database is looked at. */

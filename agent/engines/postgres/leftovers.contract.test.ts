@@ -120,6 +120,24 @@ describe.skipIf(server === null)('postgresql 15', () => {
     await holder.end()
   })
 
+  test('a place is claimed on the whole server: from another maintenance database it is not written, and what lives there not dropped', async () => {
+    await makeDatabase(server, 'source', CONTENT)
+    const { source } = await backUp(configOf(server, 'source'))
+    for (const name of ['upkeep', 'target_holdfast_0000000004']) await server.sql('postgres', `create database ${name}`)
+    await server.sql('postgres', `comment on database target_holdfast_0000000004 is '${UNFINISHED}'`)
+    const holder = server.connect('upkeep')
+    await holder`select pg_advisory_lock(hashtextextended('target_holdfast_0000000004', 7440)),
+                        pg_advisory_lock(hashtextextended('target', 7440))`
+    expect(await failureOf(restoreTo(configOf(server, 'source'), 'target', source))).toMatchObject({
+      code: 'conflict',
+      retry: true,
+    })
+    await holder`select pg_advisory_unlock(hashtextextended('target', 7440))`
+    await restoreTo(configOf(server, 'source'), 'target', source)
+    expect(await databaseNames(server)).toEqual(['postgres', 'source', 'target', 'target_holdfast_0000000004', 'upkeep'])
+    await holder.end()
+  })
+
   test('a backup of what a killed restore left brings no mark along by which the next restore would drop it', async () => {
     await makeDatabase(server, 'source', CONTENT)
     await server.sql('postgres', `comment on database source is '${REPLACED}'`)
