@@ -59,21 +59,31 @@ describe.skipIf(run === null)('whatever is sent to a fleet that has something of
     const [operation] = operationsOf(document).filter((one) => one.id === id)
     return exchanges.filter(({ request }) => operation?.is(request)).map(({ response }) => response.status)
   }
+  const expectEnded = (exchanges: readonly Exchange[]) => {
+    const streams = exchanges.filter(({ request, response }) => request.url.includes('/events') && succeeds(response.status))
+    expect(streams.length).toBeGreaterThan(1)
+    for (const { response } of streams) expect(response.content.text).toMatch(/event: end\ndata: \{\}\n\n$/)
+  }
   const succeeds = (status: number) => status >= 200 && status < 300
 
-  it('each operation is done once, every case of its document is tried, and none answers with a failure of ours', async () => {
+  it('each operation is done at least once, and none answers with a failure of ours', async () => {
+    const exchanges = await fuzz(withExamples(document, fleet.real), '--phases', 'examples', ...excluded)
+    for (const { id } of operationsOf(document).filter((one) => !LAST.includes(one.id)))
+      expect(statusesOf(exchanges, id), id).toContainEqual(REFUSED[id] ?? expect.toSatisfy(succeeds))
+    expectEnded(exchanges)
+  }, 600_000)
+
+  it('every case of the document is tried, and none is answered with a failure of ours', async () => {
+    // hundreds of jobs are asked for: one after the other they would take what the requests need
+    const agent = fleet.holdfast.agents.get('db1')
+    await agent?.stop()
     // the same key comes with each case, and would answer for the operation
     const asked = withExamples(document, fleet.real, 'idempotency-key')
-    const exchanges = await fuzz(asked, '--phases', 'examples,coverage', ...excluded)
-    for (const { id, named } of operationsOf(document).filter((one) => !LAST.includes(one.id))) {
-      const statuses = statusesOf(exchanges, id)
-      const expected = REFUSED[id]
-      expect(statuses, id).toContainEqual(expected ?? expect.toSatisfy(succeeds))
-      if (named) expect(statuses.filter((status) => !AT_THE_DOOR.includes(status)).length, id).toBeGreaterThan(1)
-    }
-    const streams = exchanges.filter(({ request, response }) => request.url.includes('/events') && succeeds(response.status))
-    expect(streams.length).toBeGreaterThan(2)
-    for (const { response } of streams) expect(response.content.text).toMatch(/event: end\ndata: \{\}\n\n$/)
+    const exchanges = await fuzz(asked, '--phases', 'coverage', ...excluded)
+    await agent?.start()
+    for (const { id } of operationsOf(document).filter((one) => one.named && !LAST.includes(one.id)))
+      expect(statusesOf(exchanges, id).filter((status) => !AT_THE_DOOR.includes(status)).length, id).toBeGreaterThan(0)
+    expectEnded(exchanges)
   }, 600_000)
 
   it('what is thought up finds real objects, and none of it is answered with a failure of ours', async () => {
