@@ -75,6 +75,9 @@ function thefts(on: OneStore, kind: StoreKind): void {
   const sha256 = (bytes: Buffer): Buffer => createHash('sha256').update(bytes).digest()
   const refusal = (code: string) => expect.objectContaining({ code })
 
+  /** A bucket knows no such request of an object, whoever asks. */
+  const posted = kind === 's3' ? 405 : 403
+
   /** What lies in the store of both hosts. */
   async function stored(): Promise<Record<string, string>> {
     const keys = [...(await on.store.keys('db1/')), ...(await on.store.keys('db2/'))]
@@ -181,12 +184,13 @@ function thefts(on: OneStore, kind: StoreKind): void {
       const body = Buffer.from('bytes')
       expect(await send(address)).toBe(200)
       for (const method of ['DELETE', 'HEAD']) expect(await send(address, undefined, { method }), method).toBe(403)
-      for (const method of ['PUT', 'POST']) expect(await send(address, body, { method }), method).toBe(403)
+      expect(await send(address, body, { method: 'PUT' })).toBe(403)
+      expect(await send(address, body, { method: 'POST' })).toBe(posted)
       const elsewhere = [keysOf(newer), keysOf(other), keysOf(older, 'manifest.json'), 'holdfast.json']
       const others = elsewhere.map((key) => address.url.replace(keysOf(older), key))
       const listing = address.url.replace(/\/[^/]+\/db1\/.*\?/, '?list-type=2&')
-      for (const url of [...others, listing, ...altered(address.url)])
-        expect(await send(address, undefined, { url }), url).toBe(403)
+      for (const url of [...others, listing]) expect(await send(address, undefined, { url }), url).toBe(403)
+      for (const url of altered(address.url)) expect([400, 403], url).toContain(await send(address, undefined, { url }))
       expect(await stored()).toEqual(before)
     })
 
@@ -268,10 +272,11 @@ function thefts(on: OneStore, kind: StoreKind): void {
       const body = Buffer.from('bytes')
       const before = await stored()
       for (const method of ['DELETE', 'GET', 'HEAD']) expect(await send(address, undefined, { method }), method).toBe(403)
-      expect(await send(address, body, { method: 'POST' })).toBe(403)
+      expect(await send(address, body, { method: 'POST' })).toBe(posted)
       const elsewhere = [own('manifest.json'), keysOf(newer), own('packs/1-cccccccccccccccc'), 'holdfast.json']
       const others = elsewhere.map((key) => address.url.replace(own(name), key))
-      for (const url of [...others, ...altered(address.url)]) expect(await send(address, body, { url }), url).toBe(403)
+      for (const url of others) expect(await send(address, body, { url }), url).toBe(403)
+      for (const url of altered(address.url)) expect([400, 403], url).toContain(await send(address, body, { url }))
       expect(await send(address, Buffer.from('BYTES'))).toBe(400)
       if (kind === 's3') {
         const other = Buffer.from('BYTES')
