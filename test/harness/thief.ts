@@ -1,4 +1,6 @@
 import { cp } from 'node:fs/promises'
+import { request as http } from 'node:http'
+import { request as https } from 'node:https'
 import path from 'node:path'
 import type { Channel } from 'nice-grpc'
 import { parseAddress } from '../../agent/link/address.ts'
@@ -7,6 +9,7 @@ import { type AgentIdentity, requireIdentity } from '../../agent/link/identity.t
 import { createLink, type Link } from '../../agent/link/link.ts'
 import { systemClock } from '../../shared/clock.ts'
 import { type JobCommand, JobOutcome } from '../../shared/generated/holdfast/agent/v1/jobs.ts'
+import type { SignedRequest } from '../../shared/generated/holdfast/agent/v1/objects.ts'
 import type { Source } from '../../shared/generated/holdfast/agent/v1/session.ts'
 import { createLogger } from '../../shared/log.ts'
 import type { TestHoldfast } from './holdfast.ts'
@@ -92,4 +95,40 @@ export class Thief implements AsyncDisposable {
     await this.#link?.close()
     this.#channel.close()
   }
+}
+
+/** One request to a signed address, changed as the story says; `headers` beside or in the place of those that belong to it. */
+export async function send(
+  to: SignedRequest,
+  body?: Buffer,
+  change: { method?: string; url?: string; headers?: Readonly<Record<string, string>>; without?: string } = {},
+): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<number>()
+  const own = body === undefined ? {} : to.headers
+  const headers = Object.entries({ ...own, ...change.headers }).filter(([name]) => name !== change.without)
+  const url = change.url ?? to.url
+  // whoever steals has no need of the pin
+  const options = { method: change.method ?? to.method, headers: Object.fromEntries(headers), agent: false as const }
+  const asked = url.startsWith('http:') ? http(url, options) : https(url, { ...options, rejectUnauthorized: false })
+  asked.once('response', (answer) => {
+    answer.resume()
+    resolve(answer.statusCode ?? 0)
+  })
+  asked.once('error', reject)
+  asked.end(body)
+  return promise
+}
+
+/** A signed address whose own words were changed, one word each, and one without its signature. */
+export function altered(url: string): string[] {
+  const words: Array<[RegExp, string]> = [
+    [/X-Amz-Expires=\d+/, 'X-Amz-Expires=604800'],
+    [/X-Amz-Date=\d{8}T/, 'X-Amz-Date=20991231T'],
+    // its conditions are signed headers
+    [/X-Amz-SignedHeaders=[^&]*%3B[^&]*/, 'X-Amz-SignedHeaders=host'],
+    [/expires=\d+/, 'expires=99999999999'],
+    [/size=\d+/, 'size=6'],
+  ]
+  const there = words.filter(([word]) => word.test(url))
+  return [...there.map(([word, other]) => url.replace(word, other)), url.replace(/\?.*$/, '')]
 }
