@@ -209,9 +209,9 @@ describe('a local target', () => {
     const shown = (ca: string | undefined) =>
       new Promise<string>((resolve) => {
         const socket = connect({ host: '127.0.0.1', port: objects ?? 0, servername: CONTROL_PLANE_NAME, ...(ca ? { ca } : {}) })
-        socket.once('secureConnect', () => resolve(socket.authorized ? 'authorized' : 'not authorized')).once('error', (error) =>
-          resolve(String((error as NodeJS.ErrnoException).code)),
-        )
+        socket
+          .once('secureConnect', () => resolve(socket.authorized ? 'authorized' : 'not authorized'))
+          .once('error', (error) => resolve(String((error as NodeJS.ErrnoException).code)))
         socket.once('secureConnect', () => socket.destroy())
       })
     expect(await shown(identity?.authorityPem)).toBe('authorized')
