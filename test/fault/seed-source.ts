@@ -152,7 +152,9 @@ const bodyOf = (salt: number): string =>
 async function hashOfApp(server: PostgresServer, database: string): Promise<string> {
   const [row] = await server.sql<{ hash: string }>(
     database,
-    `select md5(string_agg(id || body, ' ' order by id)) || (select count(*) from long) || (select last_value from items_id_seq) as hash from items`,
+    `select md5(string_agg(id || body, ' ' order by id)) || (select count(*) from long) || (select last_value from items_id_seq)
+       || (select string_agg(indexdef, ' ' order by indexname) from pg_indexes where tablename = 'items')
+       || pg_get_viewdef('long'::regclass) as hash from items`,
   )
   return row?.hash ?? ''
 }
