@@ -2,6 +2,7 @@ import { HoldfastError } from '../../shared/errors.ts'
 import { parseSourceName } from '../../shared/ids.ts'
 import type { SourceView } from '../api/schemas/agents.ts'
 import type { Client } from './client.ts'
+import { readAll } from './list-all.ts'
 import { safe } from './text.ts'
 
 /** An argument or option that names a source: refused here, in the words of the command line, before the API would in its own. */
@@ -21,16 +22,7 @@ const SLIPS = 2
  * these. A person who is told that there are no backups of what he has misspelt takes them for lost.
  */
 export async function requireKnownSource(client: Client, source: string): Promise<void> {
-  const names: string[] = []
-  let cursor: string | null = null
-  do {
-    const page: { items: SourceView[]; next_cursor: string | null } = await client.get('/api/v1/sources', {
-      limit: 500,
-      cursor: cursor ?? undefined,
-    })
-    names.push(...page.items.map((item) => item.source))
-    cursor = page.next_cursor
-  } while (cursor !== null)
+  const names = (await readAll<SourceView>(client, '/api/v1/sources')).map((item) => item.source)
   if (names.includes(source)) return
   const like = nearest(source, names)
   const hint = 'List the sources with "holdfast sources"; a host shows its sources once its agent has connected.'

@@ -1,16 +1,23 @@
 import { EXIT, type ExitStatus } from '../../shared/exit-status.ts'
 import type { Cli } from './cli.ts'
-import type { Query } from './client.ts'
+import type { Client, Query } from './client.ts'
 import { printJson } from './print.ts'
 
 const PAGE = 500
 
 /** A whole list, page by page, as one table or one document. */
 export async function listAll<Item>(cli: Cli, path: string, query: Query, print: (items: Item[]) => void): Promise<ExitStatus> {
+  const items = await readAll<Item>(cli.client, path, query)
+  if (cli.format === 'json') printJson(cli.io, { items, next_cursor: null })
+  else print(items)
+  return EXIT.done
+}
+
+export async function readAll<Item>(client: Client, path: string, query: Query = {}): Promise<Item[]> {
   const items: Item[] = []
   let cursor: string | null = null
   do {
-    const page: { items: Item[]; next_cursor: string | null } = await cli.client.get(path, {
+    const page: { items: Item[]; next_cursor: string | null } = await client.get(path, {
       ...query,
       limit: PAGE,
       cursor: cursor ?? undefined,
@@ -18,7 +25,5 @@ export async function listAll<Item>(cli: Cli, path: string, query: Query, print:
     items.push(...page.items)
     cursor = page.next_cursor
   } while (cursor !== null)
-  if (cli.format === 'json') printJson(cli.io, { items, next_cursor: null })
-  else print(items)
-  return EXIT.done
+  return items
 }

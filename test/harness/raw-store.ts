@@ -56,6 +56,12 @@ function started(holdfast: TestHoldfast, store: RawStore): OneStore & AsyncDispo
   return { holdfast, store, [Symbol.asyncDispose]: end }
 }
 
+/** Nothing is there, by that code; any other error is one. */
+const nullWhere = (code: string) => (error: unknown) => {
+  if ((error as { code?: string }).code === code) return null
+  throw error
+}
+
 function inFolder(folder: string): RawStore {
   const at = (key: string) => path.join(folder, key)
   return {
@@ -67,7 +73,7 @@ function inFolder(folder: string): RawStore {
     },
     read: (key) => readFile(at(key)),
     write: async (key, bytes) => {
-      const before = await stat(at(key)).catch(() => null)
+      const before = await stat(at(key)).catch(nullWhere('ENOENT'))
       await mkdir(path.dirname(at(key)), { recursive: true })
       await writeFile(at(key), bytes)
       // a store that is asked sees nothing new
@@ -104,7 +110,7 @@ function inBucket(url: string, target: StorageTarget): RawStore {
       return async () => {
         for (const key of await keys('')) if (!kept.has(key)) await target.remove(key)
         for (const [key, bytes] of kept) {
-          const there = await target.get(key).catch(() => null)
+          const there = await target.get(key).catch(nullWhere('object_missing'))
           if (!there?.equals(bytes)) await write(key, bytes)
         }
       }

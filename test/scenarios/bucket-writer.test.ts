@@ -148,8 +148,7 @@ function attacks(on: OneStore, kind: StoreKind): void {
     const job = await on.holdfast.operator.over(
       await on.holdfast.operator.startRestore(backup.id, { target: `db1/${name}`, via }),
     )
-    const there = await readdir(path.join(on.holdfast.folder.path, 'data', name)).catch(() => null)
-    return { job, exists: there !== null }
+    return { job, exists: (await readdir(path.join(on.holdfast.folder.path, 'data'))).includes(name) }
   }
 
   async function verified(backup: BackupView): Promise<VerifyDetail> {
