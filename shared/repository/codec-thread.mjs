@@ -1,5 +1,9 @@
 import { parentPort } from 'node:worker_threads'
-import { openPacked, packChecked } from './packing.mjs'
+import { FittingCompressor } from './fitting.mjs'
+import { decode, openPacked, packChecked } from './packing.mjs'
+
+const fitting = new FittingCompressor()
+const zstd = { compress: (plain) => fitting.compress(plain), decode }
 
 // The program of a thread: packs or opens the blocks that it is given, one after the other. Bytes change hands, they are never copied.
 parentPort.on('message', (task) => {
@@ -13,7 +17,7 @@ parentPort.on('message', (task) => {
 
 /** Each comes back in the memory that it came in. */
 function packed({ id, memory, length, sum, compressible }) {
-  const block = packChecked({ buffer: Buffer.from(memory), length, sum, compressible })
+  const block = packChecked({ buffer: Buffer.from(memory), length, sum, compressible }, zstd)
   parentPort.postMessage({ id, memory, codec: block.codec, length: block.length, sum: block.sum }, [memory])
 }
 

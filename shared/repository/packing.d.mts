@@ -23,7 +23,14 @@ export interface Zstd {
   decode(packed: Buffer, length: number): Buffer
 }
 
-export declare const compress: Zstd['compress']
+/** Parameters of zstd, as Node names them. */
+export type Settings = Readonly<Record<number, number>>
+
+export declare const WIDE: Settings
+export declare const NARROW: Settings
+
+/** WIDE unless told otherwise. */
+export declare function compress(plain: Buffer, settings?: Settings): Buffer
 export declare const decode: Zstd['decode']
 
 /** Options of Node's decoder: never more output than this many bytes and one. */

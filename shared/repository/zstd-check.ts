@@ -1,13 +1,13 @@
 import { HoldfastError } from '../errors.ts'
 import { decompress, decompressNow } from './compressor.ts'
 import { LIMITS } from './format.ts'
-import { compress, free } from './packing.mjs'
+import { compress, free, NARROW, type Settings, WIDE } from './packing.mjs'
 
 /** Whether the zstd that this process runs with gives back what it was given, and refuses what it has to refuse. */
 
 /** In the forms in which the data path uses it: what compresses, and the two ways back. */
 export interface ZstdInUse {
-  compress(plain: Buffer): Buffer
+  compress(plain: Buffer, settings: Settings): Buffer
   now(frame: Buffer, length: number): Buffer
   later(frame: Buffer, length: number): Promise<Buffer>
 }
@@ -35,10 +35,12 @@ export const requireZstdAtStart = (): Promise<void> => (triedAtStart ??= tryZstd
 /** Throws `internal` with what went wrong. */
 export async function tryZstd(zstd: ZstdInUse, longest: number = LIMITS.block): Promise<void> {
   for (const [what, frame, plain] of FOREIGN) await comesBack(zstd, what, Buffer.from(frame, 'hex'), Buffer.from(plain))
-  for (const [what, plain] of samples(longest)) {
-    const frame = attempt(what, () => zstd.compress(plain))
-    await comesBack(zstd, what, frame, plain)
-    free(frame)
+  for (const [what, plain, ways] of samples(longest)) {
+    for (const settings of ways) {
+      const frame = attempt(what, () => zstd.compress(plain, settings))
+      await comesBack(zstd, what, frame, plain)
+      free(frame)
+    }
     free(plain)
   }
   await wrongIsRefused(zstd)
@@ -56,7 +58,7 @@ async function comesBack(zstd: ZstdInUse, what: string, frame: Buffer, plain: Bu
 /** Node has taken frames that were cut off for whole ones, and what follows a frame for nothing. */
 async function wrongIsRefused(zstd: ZstdInUse): Promise<void> {
   const plain = text(300_000)
-  const frame = zstd.compress(plain)
+  const frame = zstd.compress(plain, WIDE)
   const { length } = plain
   const wrong: Array<readonly [string, Buffer, number]> = [
     ['a frame without its last byte', frame.subarray(0, -1), length],
@@ -83,12 +85,14 @@ const FOREIGN = [
   ],
 ] as const
 
-/** Lengths around those of the library's blocks (128 KiB), beyond its window at this level (2 MiB), and the longest that there are. */
-function* samples(longest: number): Generator<readonly [what: string, plain: Buffer]> {
-  for (const length of [0, 1, 64, 131_071, 131_072, 131_073, 2_500_000])
-    if (length <= longest) yield [`${length} bytes of text`, text(length)]
-  yield ['bytes that do not shrink', noise(400_000)]
-  if (longest >= LIMITS.block) yield ['a block of zeros', Buffer.alloc(LIMITS.block)]
+const WAYS = [WIDE, NARROW]
+
+/** Lengths around those of the library's blocks (128 KiB), beyond its windows (256 KiB and 2 MiB), and the longest that there are. */
+function* samples(longest: number): Generator<readonly [what: string, plain: Buffer, ways: readonly Settings[]]> {
+  for (const length of [0, 1, 64, 131_071, 131_072, 131_073]) yield [`${length} bytes of text`, text(length), [WIDE]]
+  for (const length of [300_000, 2_500_000]) if (length <= longest) yield [`${length} bytes of text`, text(length), WAYS]
+  yield ['bytes that do not shrink', noise(400_000), WAYS]
+  if (longest >= LIMITS.block) yield ['a block of zeros', Buffer.alloc(LIMITS.block), [WIDE]]
 }
 
 /** Lines in which numbers count up: long matches, short ones and single bytes. */
