@@ -25,6 +25,8 @@ export interface AgentOptions {
   readonly log: Logger
   readonly searchPath: string
   readonly userHome: string
+  /** The program of jobs, where the launcher has made one; else jobs start from the sources. */
+  readonly jobProgram: string | undefined
 }
 
 export interface RunningAgent {

@@ -16,6 +16,7 @@ export function runCommand(deps: CliDeps): Command {
       log,
       searchPath: deps.environment.PATH ?? '/usr/local/bin:/usr/bin:/bin',
       userHome: deps.userHome,
+      jobProgram: deps.environment.HOLDFAST_JOB_PROGRAM,
     })
     log.info({ agent: agent.name }, 'agent started')
     await aborted(deps.stop)

@@ -68,6 +68,7 @@ async function stuck(clock: FakeClock, deadlineSeconds: number) {
       limits: new JobLimits(clock, createLogger({ level: 'silent' })),
       searchPath: process.env.PATH ?? '',
       userHome: folder,
+      jobProgram: undefined,
       offlineLimitMs: 60_000,
       objects: { signPuts } as never,
       signFacts: (() => undefined) as never,

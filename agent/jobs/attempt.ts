@@ -20,6 +20,8 @@ export interface AttemptDeps extends Pick<CallDeps, 'objects' | 'signFacts' | 'o
   readonly folders: JobStart['folders'] & { readonly compiled: string }
   readonly searchPath: string
   readonly userHome: string
+  /** Where it is not in the sources: see JobEnvironment. */
+  readonly jobProgram: string | undefined
   /** The agent's facts and its sources as agent.yaml has them now. */
   jobSettings(): Promise<Pick<JobStart, 'agent' | 'sources'>>
   /** How long an attempt may go on without a sign of life, from now. */
@@ -77,6 +79,7 @@ export class Attempt {
       searchPath: deps.searchPath,
       userHome: deps.userHome,
       compiled: deps.folders.compiled,
+      program: deps.jobProgram,
       nice: deps.limits.plain.nice,
     })
     this.#calls = jobCalls(deps, command, this.#over.signal)

@@ -51,6 +51,7 @@ const runner = (of: Journal, error: (...said: unknown[]) => void = () => undefin
     limits: new JobLimits(systemClock, createLogger({ level: 'silent' })),
     searchPath: '',
     userHome: folder,
+    jobProgram: undefined,
     offlineLimitMs: 1000,
     objects: {} as never,
     signFacts: (() => undefined) as never,

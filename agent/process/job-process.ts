@@ -1,5 +1,5 @@
 import { fork } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { getPriority, setPriority } from 'node:os'
 import { fileURLToPath } from 'node:url'
 
@@ -18,12 +18,17 @@ export interface JobEnvironment {
   readonly userHome: string
   /** A folder that only the agent can write: Node runs what it finds there for code of ours. */
   readonly compiled: string
+  /** The job's program in one file, where the launcher has made it. */
+  readonly program: string | undefined
   /** Of its process. What it starts has the same. */
   readonly nice: number
 }
 
 /** Young objects of a job are few and small, and bytes lie outside of V8's heap: room for more would only be memory that is held. */
 export const JOB_FLAGS: readonly string[] = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=1']
+
+/** Node takes the types out. */
+const SOURCE = fileURLToPath(new URL('../jobs/child.ts', import.meta.url))
 
 /** Of glibc, besides: with a pool of memory for each thread, what one has given back is of no use to another, 30 to 50 MB of it. */
 export const JOB_ENVIRONMENT = { MALLOC_ARENA_MAX: '1' } as const
@@ -33,7 +38,7 @@ export const JOB_ENVIRONMENT = { MALLOC_ARENA_MAX: '1' } as const
  * be ended with it even when it was killed.
  */
 export function startJobProcess(environment: JobEnvironment): JobProcess {
-  const child = fork(fileURLToPath(new URL('../jobs/child.ts', import.meta.url)), [], {
+  const child = fork(programOf(environment), [], {
     serialization: 'advanced',
     detached: true,
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
@@ -67,6 +72,9 @@ export function startJobProcess(environment: JobEnvironment): JobProcess {
     },
   }
 }
+
+/** An installation that is renewed under a running agent may have taken it away. */
+const programOf = ({ program }: JobEnvironment): string => (program && existsSync(program) ? program : SOURCE)
 
 /** The job's process leads its own group; a group that is already gone is what was wanted. */
 function endGroup(pid: number, signal: NodeJS.Signals): void {

@@ -4,6 +4,7 @@ import { userInfo } from 'node:os'
 import path from 'node:path'
 import process from 'node:process'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import { jobProgram } from './build.mjs'
 import { ensureInstalled } from './install.mjs'
 
 export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..')
@@ -32,14 +33,19 @@ export function findNode(folder = root) {
  * Installs what is missing, then runs `entry` (a path in the project) on Node 26 in our place: its standard streams are
  * ours, signals reach it, its exit status becomes ours, and it ends when we do, however we end. With `endWithParent` it
  * also ends when the program that started us does. `product`: not a tool of the project's own. `flags`: of Node, besides.
+ * `jobs`: agents run in it, or are started by it.
  */
-export function launch(entry, args, { endWithParent = false, product = false, flags = [] } = {}) {
+export function launch(entry, args, { endWithParent = false, product = false, jobs = false, flags = [] } = {}) {
   try {
     ensureInstalled(root)
     const all = [...nodeFlags(), ...flags, path.join(root, entry), ...args]
     // of glibc: a pool of memory for each of Node's dozen threads keeps what all of them have given back, 10 to 40 MB
     const cache = product && process.env.NODE_COMPILE_CACHE === undefined ? codeCache() : null
     const environment = { MALLOC_ARENA_MAX: '1', ...(cache === null ? {} : { NODE_COMPILE_CACHE: cache }), ...process.env }
+    // never that of another installation, which has started us
+    delete environment.HOLDFAST_JOB_PROGRAM
+    const program = jobs ? jobProgram(root, findNode()) : null
+    if (program !== null) environment.HOLDFAST_JOB_PROGRAM = program
     const npm = process.env.npm_command
     // A Node that can becomes the program: one process less in memory, and no signal to pass on. Not below npm, which passes Ctrl-C on to what has had it already
     if (product && !endWithParent && npm === undefined && process.execve) become(findNode(), all, environment)

@@ -5,25 +5,26 @@ import type { Contestant, Input } from './contestant.ts'
 import type { JobAnswer, Place, Task } from './jobs/made.ts'
 import { startTargetServer } from './jobs/target-line.ts'
 import { type Measured, measure } from './measure.ts'
+import { type JobName, programOf } from './programs.ts'
 
 /** This project. */
 export const holdfast: Contestant = {
   name: 'holdfast',
   version: async () => `this tree, Node ${process.versions.node}`,
-  run: (input, folder) => drive('backup.ts', whatOf(input), folder),
-  again: (input, folder) => drive('backup.ts', whatOf(input), folder),
-  restore: (_input, folder, to) => drive('restore.ts', { engine: 'files', config: { path: to } }, folder),
+  run: (input, folder) => drive('backup', whatOf(input), folder),
+  again: (input, folder) => drive('backup', whatOf(input), folder),
+  restore: (_input, folder, to) => drive('restore', { engine: 'files', config: { path: to } }, folder),
 }
 
 /** Restores a part of what was backed up there, and says how many bytes were read for it. */
 export async function restorePart(folder: string, to: string, part: string): Promise<JobAnswer> {
-  const measured = await drive('restore.ts', { engine: 'files', config: { path: to }, parts: [part] }, folder)
+  const measured = await drive('restore', { engine: 'files', config: { path: to }, parts: [part] }, folder)
   return JSON.parse(measured.stdout) as JobAnswer
 }
 
 /** With the server of its local target, which keeps what lies in `folder`. */
 async function drive(
-  job: string,
+  job: JobName,
   what: Pick<Task, 'engine' | 'config' | 'pageBytes' | 'parts'>,
   folder: string,
 ): Promise<Measured> {
@@ -37,14 +38,14 @@ async function drive(
 
 /** To a bucket. */
 export const backUpToBucket = (input: Input, folder: string, place: Place, env: Readonly<Record<string, string>>) =>
-  runJob('backup.ts', { ...whatOf(input), place }, folder, { env })
+  runJob('backup', { ...whatOf(input), place }, folder, { env })
 
 /**
  * As the agent starts a job; an agent's cache of code is there from its first job on. The server of the local target is part of the control plane, which
  * runs before any job: it was started before, and what it does meanwhile counts.
  */
 async function runJob(
-  job: string,
+  job: JobName,
   what: Omit<Task, 'made' | 'known'>,
   folder: string,
   { beside, env = {} }: { beside?: number | undefined; env?: Readonly<Record<string, string>> },
@@ -52,10 +53,9 @@ async function runJob(
   const file = `${folder}.json`
   const task: Task = { ...what, made: `${folder}.made`, known: `${folder}.known` }
   await writeFile(file, JSON.stringify(task))
-  const program = path.join(import.meta.dirname, 'jobs', job)
   return measure(
     process.execPath,
-    [...JOB_FLAGS, program, file],
+    [...JOB_FLAGS, await programOf(job), file],
     { ...JOB_ENVIRONMENT, ...env, NODE_COMPILE_CACHE: codeBeside(folder) },
     beside,
   )

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 
 const EVERY_MS = 30
-const PROGRAM = 'agent/jobs/child.ts'
+const PROGRAM = 'agent/jobs/child'
 
 /** A process of a job, by what it has open. */
 interface Worker {

@@ -19,7 +19,7 @@ import { type ThrowAwayFolder, throwAwayFolder } from './folders.ts'
 import { Operator } from './operator.ts'
 import { freePort } from './ports.ts'
 import { type StartedProcess, startProcess } from './processes.ts'
-import { compiled, startServerProcess, startShiftedServer } from './server-process.ts'
+import { compiled, jobProgram, startServerProcess, startShiftedServer } from './server-process.ts'
 import type { ShiftedClock } from './shifted-clock.ts'
 import { waitFor } from './wait.ts'
 
@@ -306,7 +306,7 @@ class AgentOnHost implements TestAgent {
 
   async start(): Promise<void> {
     this.#process = await startProcess(process.execPath, [...FLAGS, AGENT, '--home', this.home, 'run'], {
-      env: { ...compiled, ...this.#holdfast.options.agentEnv },
+      env: { ...compiled, ...jobProgram, ...this.#holdfast.options.agentEnv },
       ready: (started) => started.output().includes('connected to the control plane'),
     })
     await this.#holdfast.connected(this.name)
@@ -317,7 +317,7 @@ class AgentOnHost implements TestAgent {
   }
 
   async jobProcesses(): Promise<number[]> {
-    const found = await runCommand('pgrep', ['-P', String(this.process.pid), '-f', 'agent/jobs/child.ts']).catch(() => '')
+    const found = await runCommand('pgrep', ['-P', String(this.process.pid), '-f', 'agent/jobs/child']).catch(() => '')
     return found
       .split('\n')
       .filter((line) => line !== '')

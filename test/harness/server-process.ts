@@ -17,6 +17,10 @@ export function startServerProcess(settings: Readonly<Record<string, string>>): 
 /** Starts of our own programs cost half as much when Node finds what it compiled before. */
 export const compiled = { NODE_COMPILE_CACHE: path.join(tmpdir(), `holdfast-compiled-${process.getuid?.() ?? 0}`) } as const
 
+/** For agents: jobs of tests run what `npm test` has made of the sources, as those of users do, and the sources where it has made nothing. */
+const { HOLDFAST_JOB_PROGRAM } = process.env
+export const jobProgram: Readonly<Record<string, string>> = HOLDFAST_JOB_PROGRAM ? { HOLDFAST_JOB_PROGRAM } : {}
+
 const SHIFTED = fileURLToPath(new URL('./shifted-server.ts', import.meta.url))
 
 /** A control plane in a process of its own whose clock goes with this one; see shifted-server.ts. `options` can be written as JSON. */

@@ -143,7 +143,7 @@ describe.skipIf(clone === null)('the quickstart in a fresh clone', () => {
 
   it('Ctrl-C in the middle of a backup stops cleanly, and the next start carries on', async () => {
     const home = ['--home', 'interrupted']
-    const atWork = async () => (await here().processes()).some((line) => line.includes('agent/jobs/child.ts'))
+    const atWork = async () => (await here().processes()).some((line) => /build\/job-.*\/agent\/jobs\/child\.mjs/.test(line))
     const first = await here().start([...PORTS, ...home, '--once'], atWork)
     ctrlC(first)
     // not all of it was shown

@@ -6,6 +6,7 @@ import type { Bench } from '../bench.ts'
 import type { PourTask } from '../jobs/pour-in.ts'
 import { startTargetServer } from '../jobs/target-line.ts'
 import { type Measured, measure } from '../measure.ts'
+import { programOf } from '../programs.ts'
 import { medianOf, row } from '../report.ts'
 
 const BASE = '20260101T020000Z-2345672345'
@@ -52,7 +53,7 @@ async function run(bench: Bench, mb: number, known: Known): Promise<Measured> {
     await writeFile(file, JSON.stringify(task))
     const poured = runCommand(process.execPath, [path.join(JOBS, 'pour.ts'), fifo, String(mb)], { timeoutMs: 3 * 3_600_000 })
     const env = { ...JOB_ENVIRONMENT, NODE_COMPILE_CACHE: code }
-    const measured = await measure(process.execPath, [...JOB_FLAGS, path.join(JOBS, 'pour-in.ts'), file], env, server.pid)
+    const measured = await measure(process.execPath, [...JOB_FLAGS, await programOf('pour-in'), file], env, server.pid)
     await poured
     return measured
   } finally {

@@ -31,9 +31,8 @@ let calls = 0
 // jobs are started with a nearly empty environment: what lets disks fail has to reach them all the same
 const { fork } = childProcess
 const patched = (file: string, args: readonly string[], options: ForkOptions) => {
-  const { LD_PRELOAD, HOLDFAST_DISK_FAULTS, HOLDFAST_TEST_JOB } = process.env
-  const program = file.endsWith('agent/jobs/child.ts') ? HOLDFAST_TEST_JOB : undefined
-  const child = fork(program ?? file, args, { ...options, env: { ...options.env, LD_PRELOAD, HOLDFAST_DISK_FAULTS } })
+  const { LD_PRELOAD, HOLDFAST_DISK_FAULTS } = process.env
+  const child = fork(file, args, { ...options, env: { ...options.env, LD_PRELOAD, HOLDFAST_DISK_FAULTS } })
   if (child.pid !== undefined) send({ type: 'job', pid: child.pid })
   return child
 }
@@ -91,6 +90,7 @@ async function open({ home, agent, sources }: Extract<ToAgent, { type: 'open' }>
     limits,
     searchPath: process.env.PATH ?? '',
     userHome: home,
+    jobProgram: process.env.HOLDFAST_JOB_PROGRAM,
     offlineLimitMs: 60_000,
     objects: {
       signPuts: (request) => ask('signPuts', request),

@@ -50,7 +50,7 @@ export class FaultedAgent {
     let up = false
     const { agent, job, compiled } = await programs()
     this.#process = await startProcess(process.execPath, ['--disable-warning=ExperimentalWarning', agent], {
-      env: { ...this.#env, NODE_COMPILE_CACHE: compiled, HOLDFAST_TEST_JOB: job },
+      env: { ...this.#env, NODE_COMPILE_CACHE: compiled, HOLDFAST_JOB_PROGRAM: job },
       ipc: true,
       onMessage: (message) => {
         up = true

@@ -1,0 +1,1 @@
+export declare function jobProgram(root: string, node: string): string | null
