@@ -2,115 +2,110 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { CodecThreads } from './codec-threads.ts'
 import { FittingCompressor } from './fitting.mjs'
 import { MIB } from './format.ts'
-import { compress, decode, type Settings, WIDE } from './packing.mjs'
+import { compress, decode, FAST, NARROW, type Settings, WIDE } from './packing.mjs'
 import { sumOf } from './sums.mjs'
 import { dumpLike, seededBytes } from './testing/content.ts'
 
-/** Each is like what lies just before it. */
-const rows = (n: number): Buffer => dumpLike(n, MIB)
-/** Each is like what lies 400 KiB before it, beyond what NARROW looks at. */
-const repeatedFarAway = (n: number): Buffer => {
-  const once = Buffer.from(seededBytes(n, 200 * 1024).toString('hex'))
-  return Buffer.concat([once, once, once]).subarray(0, MIB)
-}
+const NAMES = new Map<Settings, string>([
+  [FAST, 'fast'],
+  [NARROW, 'narrow'],
+  [WIDE, 'wide'],
+])
 
-/** A compressor, and which settings it has used for each block. */
-function watched(): { fitting: FittingCompressor; used: () => Array<'wide' | 'narrow' | 'both'> } {
-  const calls = new Map<Buffer, Settings[]>()
+/** Bytes that a block of its kind takes in each way. */
+const KINDS = {
+  rows: [1030, 1000, 1000],
+  rowsOfAnotherTable: [1150, 1120, 1120],
+  barelyRows: [1031, 1004, 1000],
+  text: [1100, 1006, 1000],
+  smaller: [800, 800, 800],
+} as const
+type Kind = keyof typeof KINDS
+const kinds = Object.keys(KINDS) as Kind[]
+
+/** Gives a compressor blocks of these kinds; the ways in which each was compressed, and what was kept of it. */
+function ways(blocks: readonly Kind[], length = MIB): { used: string[]; kept: number[] } {
+  let calls: string[] = []
   const fitting = new FittingCompressor((plain, settings) => {
-    calls.set(plain, [...(calls.get(plain) ?? []), settings])
-    return compress(plain, settings)
+    const name = NAMES.get(settings) ?? ''
+    calls.push(name)
+    return Buffer.alloc(KINDS[kinds[plain[0] as number] as Kind][[...NAMES.values()].indexOf(name)] as number)
   })
-  return {
-    fitting,
-    used: () => [...calls.values()].map((of) => (of.length === 2 ? 'both' : of[0] === WIDE ? 'wide' : 'narrow')),
-  }
+  const used: string[] = []
+  const plain = Buffer.alloc(length)
+  const kept = blocks.map((kind) => {
+    calls = []
+    plain[0] = kinds.indexOf(kind)
+    const { length: took } = fitting.compress(plain)
+    used.push(calls.join(' '))
+    return took
+  })
+  return { used, kept }
 }
 
-/** Compresses each, and gives what it took; the content has to come back. */
-const sizes = (fitting: FittingCompressor, blocks: readonly Buffer[]): number[] =>
-  blocks.map((plain) => {
-    const packed = fitting.compress(plain)
-    expect(decode(packed, plain.length).equals(plain)).toBe(true)
-    return packed.length
+const ALL = 'fast narrow wide'
+const times = <T>(count: number, what: T): T[] => Array.from({ length: count }, () => what)
+
+describe('a block is compressed with settings that fit what lies before it', () => {
+  test('the fastest that stores 3 % more at most, then half a per cent, then that which stores least', () => {
+    expect(ways(times(3, 'rows'))).toEqual({ used: [ALL, 'fast', 'fast'], kept: [1030, 1030, 1030] })
+    expect(ways(times(3, 'barelyRows'))).toEqual({ used: [ALL, 'narrow', 'narrow'], kept: [1004, 1004, 1004] })
+    expect(ways(times(3, 'text'))).toEqual({ used: [ALL, 'wide', 'wide'], kept: [1000, 1000, 1000] })
   })
 
-const times = (count: number, what: (n: number) => Buffer): Buffer[] => Array.from({ length: count }, (_, n) => what(n))
-const wide = (blocks: readonly Buffer[]): number[] => blocks.map((plain) => compress(plain, WIDE).length)
-const sum = (numbers: readonly number[]): number => numbers.reduce((all, one) => all + one, 0)
-
-describe('a block is compressed with settings that fit', () => {
-  test('rows: what is near is searched, for half a per cent at most', () => {
-    const { fitting, used } = watched()
-    const blocks = times(5, rows)
-    expect(sum(sizes(fitting, blocks))).toBeLessThanOrEqual(sum(wide(blocks)) * 1.005)
-    expect(used()).toEqual(['both', 'narrow', 'narrow', 'narrow', 'narrow'])
+  test.each(['rows', 'barelyRows', 'text'] as const)('one block in 96 is compressed in all ways: %s', (kind) => {
+    const { used } = ways(times(193, kind))
+    expect(used.flatMap((one, n) => (one === ALL ? [n] : []))).toEqual([0, 96, 192])
   })
 
-  test('data that is like what lies far before it: the whole block is searched', () => {
-    const { fitting, used } = watched()
-    const blocks = times(5, repeatedFarAway)
-    expect(sizes(fitting, blocks)).toEqual(wide(blocks))
-    expect(used()).toEqual(['both', 'wide', 'wide', 'wide', 'wide'])
+  test('where other data begins, larger or smaller, it is tried anew at once', () => {
+    expect(ways(['rows', 'rows', 'smaller', 'smaller', 'rows', 'rows'])).toEqual({
+      used: [ALL, 'fast', `fast ${ALL}`, 'fast', `fast ${ALL}`, 'fast'],
+      kept: [1030, 1030, 800, 800, 1030, 1030],
+    })
+    // what is somewhat larger may be the same kind of data
+    expect(ways(['rows', 'rowsOfAnotherTable']).used).toEqual([ALL, 'fast'])
+    expect(ways(['smaller', 'text', 'text'])).toEqual({ used: [ALL, `fast ${ALL}`, 'wide'], kept: [800, 1000, 1000] })
   })
 
-  test('where other data begins, larger or smaller, it is tried anew at once, and the smaller is kept', () => {
-    const { fitting, used } = watched()
-    const blocks = [...times(3, rows), ...times(3, repeatedFarAway)]
-    expect(sizes(fitting, blocks).slice(3)).toEqual(wide(blocks).slice(3))
-    expect(used()).toEqual(['both', 'narrow', 'narrow', 'both', 'wide', 'wide'])
-
-    const next = watched()
-    sizes(next.fitting, [rows(1), rows(2), seededBytes(1, MIB), seededBytes(2, MIB), rows(3), rows(4)])
-    expect(next.used()).toEqual(['both', 'narrow', 'both', 'narrow', 'both', 'narrow'])
+  test('each trial counts anew, and after it as many blocks as after the first', () => {
+    const { used } = ways([...times(50, 'rows' as const), ...times(97, 'smaller' as const)])
+    expect(used.flatMap((one, n) => (one.endsWith(ALL) ? [n] : []))).toEqual([0, 50, 146])
   })
 
-  test.each([
-    ['rows', rows, 'narrow'],
-    ['data of the other kind', repeatedFarAway, 'wide'],
-  ] as const)('one block in 48 is tried: %s', (_what, make, expected) => {
-    const { fitting, used } = watched()
-    sizes(
-      fitting,
-      times(97, (n) => Buffer.from(make(n % 2))),
-    )
-    const tried = used().flatMap((one, n) => (one === 'both' ? [n] : []))
-    expect(tried).toEqual([0, 48, 96])
-    expect(new Set(used())).toEqual(new Set(['both', expected]))
+  test('data that could be faster again is found at the next trial', () => {
+    const { used } = ways(['text', ...times(97, 'rows' as const)])
+    expect(used.slice(0, 2)).toEqual([ALL, 'wide'])
+    expect(used.slice(95)).toEqual(['wide', ALL, 'fast'])
   })
 
-  test('rows that come after other data are found at the next trial', () => {
-    const { fitting, used } = watched()
-    sizes(fitting, [...times(2, repeatedFarAway), ...times(48, (n) => Buffer.from(rows(n % 2)))])
-    expect(used().slice(0, 3)).toEqual(['both', 'wide', 'wide'])
-    expect(used().slice(-2)).toEqual(['both', 'narrow'])
+  test('of blocks shorter than half a MiB nothing is tried', () => {
+    expect(ways(times(2, 'rows'), MIB / 2 - 1).used).toEqual(['wide', 'wide'])
+    expect(ways(times(2, 'rows'), MIB / 2).used).toEqual([ALL, 'fast'])
   })
 
-  test('short blocks are not tried, and tell nothing about those that follow', () => {
-    const { fitting, used } = watched()
-    sizes(fitting, [rows(1).subarray(0, MIB / 2 - 1), rows(2), rows(3).subarray(0, MIB / 2 - 1), rows(4)])
-    expect(used()).toEqual(['wide', 'both', 'wide', 'narrow'])
-  })
-
-  test('the threads do it', async () => {
+  test('each way gives the content back, and the threads use the one that fits', async () => {
+    const rows = dumpLike(1, MIB)
+    const once = Buffer.from(seededBytes(1, 200 * 1024).toString('hex'))
+    const likeWhatLiesFarBefore = Buffer.concat([once, once, once]).subarray(0, MIB)
+    for (const plain of [rows, likeWhatLiesFarBefore]) {
+      for (const settings of NAMES.keys()) expect(decode(compress(plain, settings), MIB).equals(plain)).toBe(true)
+    }
     const threads = new CodecThreads(1)
     onTestFinished(() => threads.close())
-    const windows: number[] = []
-    for (const plain of [rows(1), rows(2), repeatedFarAway(1)]) {
-      const packed = await threads.pack({
+    for (const [plain, settings] of [
+      [rows, FAST],
+      [rows, FAST],
+      [likeWhatLiesFarBefore, WIDE],
+      [likeWhatLiesFarBefore, WIDE],
+    ] as const) {
+      const { buffer, length } = await threads.pack({
         buffer: Buffer.from(plain),
-        length: plain.length,
+        length: MIB,
         sum: sumOf(plain),
         compressible: true,
       })
-      windows.push(windowOf(packed.buffer))
+      expect(buffer.subarray(0, length).equals(compress(plain, settings))).toBe(true)
     }
-    expect(windows).toEqual([256 * 1024, 256 * 1024, MIB])
   })
 })
-
-/** What a decoder has to remember of a frame (RFC 8878, section 3.1.1.1): the whole content, or as much as it says. */
-function windowOf(frame: Buffer): number {
-  const isWhole = (frame.readUInt8(4) & 0x20) !== 0
-  return isWhole ? frame.readUInt32LE(5) : 2 ** (10 + (frame.readUInt8(5) >> 3))
-}

@@ -28,6 +28,7 @@ export type Settings = Readonly<Record<number, number>>
 
 export declare const WIDE: Settings
 export declare const NARROW: Settings
+export declare const FAST: Settings
 
 /** WIDE unless told otherwise. */
 export declare function compress(plain: Buffer, settings?: Settings): Buffer

@@ -1,7 +1,7 @@
 import { HoldfastError } from '../errors.ts'
 import { decompress, decompressNow } from './compressor.ts'
 import { LIMITS } from './format.ts'
-import { compress, free, NARROW, type Settings, WIDE } from './packing.mjs'
+import { compress, FAST, free, NARROW, type Settings, WIDE } from './packing.mjs'
 
 /** Whether the zstd that this process runs with gives back what it was given, and refuses what it has to refuse. */
 
@@ -85,7 +85,7 @@ const FOREIGN = [
   ],
 ] as const
 
-const WAYS = [WIDE, NARROW]
+const WAYS = [WIDE, NARROW, FAST]
 
 /** Lengths around those of the library's blocks (128 KiB), beyond its windows (256 KiB and 2 MiB), and the longest that there are. */
 function* samples(longest: number): Generator<readonly [what: string, plain: Buffer, ways: readonly Settings[]]> {
