@@ -10,8 +10,9 @@ const WAYS = [
 ]
 /** Shorter blocks are few, and soon done. */
 const TRIED_FROM = 512 * 1024
-/** Blocks from one that is compressed in all ways to the next: 3 % of the time of compressing. */
-const EVERY = 96
+/** Blocks from one that is compressed in all ways to the next: at first, and twice as many each time, up to the most, which costs 3 % of the time of compressing. */
+const EVERY = 6
+const EVERY_AT_MOST = 96
 /** A block that comes out so much smaller or larger than the one that was tried is of other data. */
 const OTHER_DATA = 1.15
 
@@ -21,6 +22,7 @@ export class FittingCompressor {
   /** Of the plaintext, what the block took that was tried. */
   #ratio = 0
   #untilTrial = 0
+  #every = EVERY
 
   constructor(compressWith = compress) {
     this.#compress = compressWith
@@ -48,7 +50,8 @@ export class FittingCompressor {
     for (const { packed } of tried) if (packed !== fits.packed) free(packed)
     this.#settings = fits.settings
     this.#ratio = fits.packed.length / plain.length
-    this.#untilTrial = EVERY - 1
+    this.#untilTrial = this.#every - 1
+    this.#every = Math.min(2 * this.#every, EVERY_AT_MOST)
     return fits.packed
   }
 }
