@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
 import path from 'node:path'
 
 /** How many are kept: an agent that runs still starts its jobs with the one that it was started with. */
@@ -16,17 +16,17 @@ export function jobProgram(root, node) {
   if (!existsSync(builder)) return null
   try {
     const folder = path.join(root, 'build', `job-${keyOf(root)}`)
-    if (!existsSync(folder)) {
-      const done = spawnSync(node, ['--disable-warning=ExperimentalWarning', builder, folder], {
-        stdio: ['ignore', 'ignore', 'ignore'],
-        env: {},
-      })
-      if (done.status !== 0) return null
+    const program = path.join(folder, PROGRAM)
+    if (!existsSync(program)) {
+      // what goes wrong is said on standard error; a project that this user may not write is none
+      spawnSync(node, ['--disable-warning=ExperimentalWarning', builder, folder], { stdio: ['ignore', 'ignore', 2], env: {} })
+      if (!existsSync(program)) return null
       removeOld(root, folder)
     }
-    return path.join(folder, PROGRAM)
-  } catch {
-    // a project that cannot be read or written by this user: it goes without
+    return program
+  } catch (error) {
+    if (!['EACCES', 'EPERM', 'EROFS', 'ENOENT', 'ENOTDIR'].includes(error.code)) throw error
+    // a project that this user may not read, or not all of one: jobs go without
     return null
   }
 }
@@ -50,7 +50,17 @@ function sources(root, folder) {
 
 function removeOld(root, newest) {
   const at = (name) => statSync(name).mtimeMs
-  const all = readdirSync(path.join(root, 'build')).map((name) => path.join(root, 'build', name))
-  const old = all.filter((name) => name !== newest).sort((a, b) => at(b) - at(a))
-  for (const name of old.slice(KEPT - 1)) rmSync(name, { recursive: true, force: true })
+  try {
+    const all = readdirSync(path.join(root, 'build')).map((name) => path.join(root, 'build', name))
+    const old = all.filter((name) => name !== newest).sort((a, b) => at(b) - at(a))
+    for (const name of old.slice(KEPT - 1)) {
+      // at once, so that nobody starts half of it
+      const gone = path.join(root, 'build', `.gone-${path.basename(name)}`)
+      renameSync(name, gone)
+      rmSync(gone, { recursive: true, force: true })
+    }
+  } catch (error) {
+    // another launcher removes them too
+    if (error.code !== 'ENOENT') throw error
+  }
 }

@@ -83,6 +83,11 @@ describe('the program of jobs is made of the sources as they stand', () => {
     await writeFile(at('shared/said.ts'), 'export const said = "mended"')
     expect(await run(made())).toMatchObject({ said: 'mended' })
 
+    const modes = [at('build'), path.dirname(path.dirname(path.dirname(made() ?? '')))].map(
+      async (name) => (await stat(name)).mode & 0o777,
+    )
+    expect(await Promise.all(modes)).toEqual([0o755, 0o755])
+
     await using closed = await throwAwayFolder()
     await cp(project.path, closed.path, {
       recursive: true,

@@ -61,6 +61,14 @@ describe('the launchers', () => {
     expect(await tryCommand(process.execPath, [launcher('holdfast.mjs'), 'die'])).toMatchObject({ signal: 'SIGTERM' })
   })
 
+  it('hand no program of jobs of another installation on', async () => {
+    const env = { ...process.env, HOLDFAST_JOB_PROGRAM: '/elsewhere/child.mjs' }
+    const { stdout } = await tryCommand(process.execPath, [launcher('holdfast-agent.mjs'), 'env', 'HOLDFAST_JOB_PROGRAM'], {
+      env,
+    })
+    expect(stdout.trim()).toBe('undefined')
+  })
+
   it('have the threads of a program share one pool of memory, unless they are told otherwise', async () => {
     const shown = (env: Record<string, string>) =>
       tryCommand(process.execPath, [launcher('holdfast-agent.mjs'), 'env', 'MALLOC_ARENA_MAX'], {
