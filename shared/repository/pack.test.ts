@@ -5,7 +5,7 @@ import { type FinishedPack, type PackBlock, PackBuilder, PackOpener } from './pa
 import { seal, unseal } from './sealer.ts'
 import { sumOf } from './sums.mjs'
 import { seededBytes } from './testing/content.ts'
-import { openWholePack, provePack } from './whole-pack.ts'
+import { hashPack, openWholePack, provePack } from './whole-pack.ts'
 
 const backup = { host: 'db1', source: 'app', id: '20260101T020000Z-0123456789' }
 const dataKey = seededBytes(1, 32)
@@ -277,16 +277,16 @@ function flipped(bytes: Buffer, at: number): Buffer {
 
 describe('a pack is proved before it is sent', () => {
   let pack: FinishedPack
-  const prove = (change: Partial<FinishedPack>) => () => {
+  const prove = (change: Partial<FinishedPack>) => {
     const given = { ...pack, ...change }
-    provePack(openerOf(given.bytes, pack.name), given)
+    return provePack(openerOf(given.bytes, pack.name), given)
   }
   beforeEach(() => {
     pack = build(blocks).pack
   })
 
-  test('with what was put into it: each block, and the directory', () => {
-    prove({})()
+  test('with what was put into it: each block, and the directory', async () => {
+    await prove({})
     const refused = (cause: string) =>
       expect.objectContaining({
         code: 'internal',
@@ -295,10 +295,29 @@ describe('a pack is proved before it is sent', () => {
       })
     for (const n of [0, 1, 2]) {
       const sums = pack.sums.with(n, sumOf(Buffer.from('another')))
-      expect(prove({ sums })).toThrow(refused(`block ${n} is not what was put into it`))
+      await expect(prove({ sums })).rejects.toEqual(refused(`block ${n} is not what was put into it`))
     }
-    expect(prove({ directory: flipped(pack.directory, 40) })).toThrow(refused('its directory is another'))
-    expect(prove({ bytes: flipped(pack.bytes, 100) })).toThrow(refused('data 0 does not open'))
-    expect(prove({ bytes: flipped(pack.bytes, 100) })).toThrow(`${pack.name} did not open again`)
+    await expect(prove({ directory: flipped(pack.directory, 40) })).rejects.toEqual(refused('its directory is another'))
+    await expect(prove({ bytes: flipped(pack.bytes, 100) })).rejects.toEqual(refused('data 0 does not open'))
+    await expect(prove({ bytes: flipped(pack.bytes, 100) })).rejects.toThrow(`${pack.name} did not open again`)
+  })
+
+  test('and hashed for the store, whatever its length, while others have their turn', async () => {
+    for (const length of [0, 1, 2 * MIB - 1, 2 * MIB, 5 * MIB + 1]) {
+      const bytes = seededBytes(1, length)
+      expect(await hashPack(bytes)).toEqual(sha256(bytes))
+    }
+    let turns = 0
+    const others = setImmediate(function again() {
+      turns++
+      next = setImmediate(again)
+    })
+    let next = others
+    await hashPack(seededBytes(1, 6 * MIB))
+    expect(turns).toBeGreaterThanOrEqual(2)
+    turns = 0
+    await prove({})
+    expect(turns).toBeGreaterThanOrEqual(2)
+    clearImmediate(next)
   })
 })

@@ -1,8 +1,8 @@
 import type { BackupPlaceRef } from '../manifest/layout.ts'
-import { KIB, sha256 } from './format.ts'
+import { KIB } from './format.ts'
 import { type AttemptKeys, type FinishedPack, PACK_TRAILER, type PackBlock, PackBuilder, PackOpener } from './pack.ts'
 import type { Draw, ObjectSink, StoredPack } from './repository.ts'
-import { provePack } from './whole-pack.ts'
+import { hashPack, provePack } from './whole-pack.ts'
 
 /** A pack that this backup may use: of this attempt or of an earlier one. */
 export interface UsablePack {
@@ -44,6 +44,8 @@ export class Packer {
   #open: OpenPack | null = null
   #sending = new Set<Promise<void>>()
   #failure: { error: unknown } | null = null
+  /** Packs are opened again one after the other, and sent in their order. */
+  #proofs: Promise<unknown> = Promise.resolve()
   /** Reports of confirmed packs, one at a time. */
   #reports: Promise<void> = Promise.resolve()
 
@@ -96,9 +98,10 @@ export class Packer {
   }
 
   async #send(pack: FinishedPack, number: number): Promise<void> {
-    const { backup, attempt, keys, objects, signal, beforeFirst, onStored } = this.#options
-    const hash = sha256(pack.bytes)
-    provePack(new PackOpener({ backup, attempt, object: pack.name }, keys, pack.bytes.subarray(-PACK_TRAILER)), pack)
+    const { objects, signal, beforeFirst, onStored } = this.#options
+    const proof = this.#proofs.then(() => this.#prove(pack))
+    this.#proofs = proof.catch(() => undefined)
+    const hash = await proof
     await beforeFirst()
     signal.throwIfAborted()
     await objects.put(pack.name, pack.bytes, hash, signal)
@@ -106,6 +109,14 @@ export class Packer {
     this.#reports = this.#reports.then(() => onStored({ ...stored, chunks: packRecord(pack) }))
     await this.#reports
     ;(this.packs[number] as UsablePack).stored = stored
+  }
+
+  /** Its hash, for the store: what changes after it was taken, while it is opened or later, does not fit it. */
+  async #prove(pack: FinishedPack): Promise<Buffer> {
+    const { backup, attempt, keys } = this.#options
+    const hash = await hashPack(pack.bytes)
+    await provePack(new PackOpener({ backup, attempt, object: pack.name }, keys, pack.bytes.subarray(-PACK_TRAILER)), pack)
+    return hash
   }
 
   #check(): void {

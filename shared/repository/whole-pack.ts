@@ -1,7 +1,9 @@
+import { createHash } from 'node:crypto'
+import { setImmediate as turn } from 'node:timers/promises'
 import { giveBack } from '../give-back.ts'
 import { spoiled } from './codec-threads.ts'
 import type { Directory } from './directory.ts'
-import { LIMITS, PACK_MAGIC, sha256, TAG_BYTES } from './format.ts'
+import { LIMITS, MIB, PACK_MAGIC, sha256, TAG_BYTES } from './format.ts'
 import { type FinishedPack, PACK_HEADER, PACK_TRAILER, type PackOpener } from './pack.ts'
 import { sumOf } from './sums.mjs'
 
@@ -17,12 +19,24 @@ export async function openWholePack(opener: PackOpener, bytes: Buffer): Promise<
   return directory
 }
 
+/** Others have their turn between: the threads that compress would wait for what this thread gives them. */
+const HASHED_AT_ONCE = 2 * MIB
+
+export async function hashPack(bytes: Buffer): Promise<Buffer> {
+  const hash = createHash('sha256')
+  for (let at = 0; at < bytes.length; at += HASHED_AT_ONCE) {
+    hash.update(bytes.subarray(at, at + HASHED_AT_ONCE))
+    await turn()
+  }
+  return hash.digest()
+}
+
 /**
  * Opens every part of a pack that was made here, with the reader's own code, and compares it with what was put into it. Blocks were decoded and
  * compared when they were packed (packing.mjs); here they have to be those very bytes. To be done after the pack was hashed for
- * the store: what changes later does not fit that hash.
+ * the store: what changes later does not fit that hash. Others have their turn after each block.
  */
-export function provePack(opener: PackOpener, pack: FinishedPack): void {
+export async function provePack(opener: PackOpener, pack: FinishedPack): Promise<void> {
   let directory: Directory
   try {
     directory = openParts(opener, pack.bytes)
@@ -31,6 +45,7 @@ export function provePack(opener: PackOpener, pack: FinishedPack): void {
       const { bytes } = opener.packed(directory, n, pack.bytes.subarray(directory.offset(n), directory.end(n)))
       if (sumOf(bytes) !== pack.sums[n]) throw opener.fail(`block ${n} is not what was put into it`)
       giveBack(bytes)
+      await turn()
     }
   } catch (cause) {
     throw spoiled(`${opener.key} did not open again`, cause)
