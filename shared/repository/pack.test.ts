@@ -308,15 +308,15 @@ describe('a pack is proved before it is sent', () => {
       expect(await hashPack(bytes)).toEqual(sha256(bytes))
     }
     let turns = 0
-    const others = setImmediate(function again() {
+    let next = setImmediate(function again() {
       turns++
       next = setImmediate(again)
     })
-    let next = others
-    await hashPack(seededBytes(1, 6 * MIB))
+    await hashPack(seededBytes(1, 12 * MIB))
     expect(turns).toBeGreaterThanOrEqual(2)
     turns = 0
-    await prove({})
+    const large = build([1, 2, 3].map((n) => block('page', seededBytes(n, 4 * MIB)))).pack
+    await prove(large)
     expect(turns).toBeGreaterThanOrEqual(2)
     clearImmediate(next)
   })
