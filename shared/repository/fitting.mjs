@@ -10,7 +10,7 @@ const WAYS = [
 ]
 /** Shorter blocks are few, and soon done. */
 const TRIED_FROM = 512 * 1024
-/** Blocks from one that is compressed in all ways to the next: at first, and twice as many each time, up to the most, which costs 3 % of the time of compressing. */
+/** Blocks until the next one is compressed in all ways: at first, and twice as many each time, up to the most, which costs 3 % of the time of compressing. */
 const EVERY = 6
 const EVERY_AT_MOST = 96
 /** A block that comes out so much smaller or larger than the one that was tried is of other data. */
@@ -33,14 +33,27 @@ export class FittingCompressor {
     if (this.#untilTrial === 0) return this.#try(plain)
     this.#untilTrial--
     const packed = this.#compress(plain, this.#settings)
-    if (this.#settings === WIDE || this.#isLikeTheTried(plain, packed)) return packed
-    free(packed)
-    return this.#try(plain)
+    return this.#settings === WIDE || this.#isLikeTheTried(plain, packed) ? packed : this.#otherData(plain, packed)
   }
 
   #isLikeTheTried(plain, packed) {
     const change = packed.length / (plain.length * this.#ratio)
     return change < OTHER_DATA && change > 1 / OTHER_DATA
+  }
+
+  /** What is of many kinds, by turns, is to cost little more than one way: it gets WIDE until the next trial. */
+  #otherData(plain, packed) {
+    const wide = this.#compress(plain, WIDE)
+    this.#settings = WIDE
+    this.#waitForTrial()
+    const [kept, other] = packed.length <= wide.length ? [packed, wide] : [wide, packed]
+    free(other)
+    return kept
+  }
+
+  #waitForTrial() {
+    this.#untilTrial = this.#every - 1
+    this.#every = Math.min(2 * this.#every, EVERY_AT_MOST)
   }
 
   #try(plain) {
@@ -50,8 +63,7 @@ export class FittingCompressor {
     for (const { packed } of tried) if (packed !== fits.packed) free(packed)
     this.#settings = fits.settings
     this.#ratio = fits.packed.length / plain.length
-    this.#untilTrial = this.#every - 1
-    this.#every = Math.min(2 * this.#every, EVERY_AT_MOST)
+    this.#waitForTrial()
     return fits.packed
   }
 }

@@ -58,18 +58,21 @@ describe('a block is compressed with settings that fit what lies before it', () 
     expect(trialsOf(ways(times(379, kind)).used)).toEqual([0, 6, 18, 42, 90, 186, 282, 378])
   })
 
-  test('where other data begins, larger or smaller, it is tried anew at once', () => {
-    expect(ways(['rows', 'rows', 'smaller', 'smaller', 'rows', 'rows'])).toEqual({
-      used: [ALL, 'fast', `fast ${ALL}`, 'fast', `fast ${ALL}`, 'fast'],
-      kept: [1030, 1030, 800, 800, 1030, 1030],
+  test('where other data begins, larger or smaller, the one way is used that is never bad, until the next trial', () => {
+    expect(ways(['rows', 'rows', 'smaller', 'smaller', 'rows'])).toEqual({
+      used: [ALL, 'fast', 'fast wide', 'wide', 'wide'],
+      kept: [1030, 1030, 800, 800, 1000],
     })
+    expect(ways(['smaller', 'text', 'text'])).toEqual({ used: [ALL, 'fast wide', 'wide'], kept: [800, 1000, 1000] })
     // what is somewhat larger may be the same kind of data
     expect(ways(['rows', 'rowsOfAnotherTable']).used).toEqual([ALL, 'fast'])
-    expect(ways(['smaller', 'text', 'text'])).toEqual({ used: [ALL, `fast ${ALL}`, 'wide'], kept: [800, 1000, 1000] })
   })
 
-  test('a trial because of other data counts as one', () => {
-    expect(trialsOf(ways([...times(3, 'rows' as const), ...times(40, 'smaller' as const)]).used)).toEqual([0, 3, 15, 39])
+  test('data of two kinds by turns costs ever less more than one way', () => {
+    const { used } = ways(Array.from({ length: 400 }, (_, n) => (n % 2 ? 'smaller' : 'rows')))
+    expect(used.flatMap((one, n) => (one === ALL ? [n] : []))).toEqual([0, 13, 62, 159, 256, 353])
+    expect(used.filter((one) => one === 'fast wide').length).toBe(6)
+    expect(used.filter((one) => one === 'fast').length).toBe(0)
   })
 
   test('data that could be faster again is found at the next trial', () => {

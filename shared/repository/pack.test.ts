@@ -315,8 +315,8 @@ describe('a pack is proved before it is sent', () => {
     await hashPack(seededBytes(1, 12 * MIB))
     expect(turns).toBeGreaterThanOrEqual(2)
     turns = 0
-    const large = build([1, 2, 3].map((n) => block('page', seededBytes(n, 4 * MIB)))).pack
-    await prove(large)
+    const large = build([1, 2, 3].map((n) => block('data', seededBytes(n, 4 * MIB)))).pack
+    await provePack(openerOf(large.bytes, large.name), large)
     expect(turns).toBeGreaterThanOrEqual(2)
     clearImmediate(next)
   })
