@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto'
-import { setImmediate as turn } from 'node:timers/promises'
 import { giveBack } from '../give-back.ts'
 import { spoiled } from './codec-threads.ts'
 import type { Directory } from './directory.ts'
@@ -24,6 +23,8 @@ export async function openWholePack(opener: PackOpener, bytes: Buffer): Promise<
  * sent when the next one is full is one more in memory.
  */
 const AT_ONCE = 4 * MIB
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 
 export async function hashPack(bytes: Buffer): Promise<Buffer> {
   const hash = createHash('sha256')
