@@ -18,7 +18,7 @@ export interface JobEnvironment {
   readonly userHome: string
   /** A folder that only the agent can write: Node runs what it finds there for code of ours. */
   readonly compiled: string
-  /** The job's program in one file, where the launcher has made it. */
+  /** The job's program in a few files, where the launcher has made it. */
   readonly program: string | undefined
   /** Of its process. What it starts has the same. */
   readonly nice: number

@@ -62,7 +62,7 @@ describe('the launchers', () => {
   })
 
   it('hand no program of jobs of another installation on', async () => {
-    const env = { ...process.env, HOLDFAST_JOB_PROGRAM: '/elsewhere/child.mjs' }
+    const env = { HOLDFAST_JOB_PROGRAM: '/elsewhere/child.mjs' }
     const { stdout } = await tryCommand(process.execPath, [launcher('holdfast-agent.mjs'), 'env', 'HOLDFAST_JOB_PROGRAM'], {
       env,
     })

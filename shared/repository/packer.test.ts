@@ -266,6 +266,15 @@ describe('a pack that fails', () => {
     expect(puts).toEqual([])
   })
 
+  test('and neither is one that was filled after it', async () => {
+    const { made, puts } = packer()
+    await soon(made.append(block(LARGE, sumOf(Buffer.from('another')))))
+    await soon(made.append(large))
+    await expect(soon(made.finish())).rejects.toThrow('did not open again')
+    await idle()
+    expect(puts).toEqual([])
+  })
+
   test('is waited for by who settles, without its error', async () => {
     const { made, puts } = packer()
     await soon(made.append(small))

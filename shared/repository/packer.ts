@@ -44,7 +44,7 @@ export class Packer {
   #open: OpenPack | null = null
   #sending = new Set<Promise<void>>()
   #failure: { error: unknown } | null = null
-  /** Packs are opened again one after the other, and sent in their order. */
+  /** Packs are opened again one after the other, and sent in their order: after one that does not open, none. */
   #proofs: Promise<unknown> = Promise.resolve()
   /** Reports of confirmed packs, one at a time. */
   #reports: Promise<void> = Promise.resolve()
@@ -100,7 +100,7 @@ export class Packer {
   async #send(pack: FinishedPack, number: number): Promise<void> {
     const { objects, signal, beforeFirst, onStored } = this.#options
     const proof = this.#proofs.then(() => this.#prove(pack))
-    this.#proofs = proof.catch(() => undefined)
+    this.#proofs = proof
     const hash = await proof
     await beforeFirst()
     signal.throwIfAborted()

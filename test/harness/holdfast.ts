@@ -14,7 +14,7 @@ import { createLogger } from '../../shared/log.ts'
 import { Secret } from '../../shared/secret.ts'
 import type { TargetConfig } from '../../shared/storage/config.ts'
 import { copyEmptyCatalog } from './catalogs.ts'
-import { runCommand } from './commands.ts'
+import { runCommand, tryCommand } from './commands.ts'
 import { type ThrowAwayFolder, throwAwayFolder } from './folders.ts'
 import { Operator } from './operator.ts'
 import { freePort } from './ports.ts'
@@ -317,8 +317,10 @@ class AgentOnHost implements TestAgent {
   }
 
   async jobProcesses(): Promise<number[]> {
-    const found = await runCommand('pgrep', ['-P', String(this.process.pid), '-f', 'agent/jobs/child']).catch(() => '')
-    return found
+    const { status, stdout, stderr } = await tryCommand('pgrep', ['-P', String(this.process.pid), '-f', 'agent/jobs/child'])
+    // 1: there is none (pgrep(1))
+    if (status !== 0 && status !== 1) throw new Error(`pgrep: exit status ${status}: ${stderr}`)
+    return stdout
       .split('\n')
       .filter((line) => line !== '')
       .map(Number)

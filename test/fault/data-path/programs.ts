@@ -1,7 +1,5 @@
-import { symlink } from 'node:fs/promises'
 import path from 'node:path'
-import { bundle } from '../../../deploy/build/bundle.ts'
-import { throwAwayFolder } from '../../harness/folders.ts'
+import { bundled } from '../../harness/bundled.ts'
 
 /** The programs that seeds start again and again, bundled: to start one then costs a third. */
 export interface Programs {
@@ -10,8 +8,6 @@ export interface Programs {
   /** What Node has compiled of them: beside them, since they lie elsewhere in each run. */
   readonly compiled: string
 }
-
-const ROOT = path.resolve(import.meta.dirname, '../../..')
 
 let made: Promise<Programs> | undefined
 
@@ -22,9 +18,6 @@ export function programs(): Promise<Programs> {
 }
 
 async function make(): Promise<Programs> {
-  const { path: folder } = await throwAwayFolder()
-  // what is not bundled is found from there
-  await symlink(path.join(ROOT, 'node_modules'), path.join(folder, 'node_modules'))
-  await bundle({ agent: 'test/fault/data-path/agent-program.ts', job: 'agent/jobs/child.ts' }, folder)
+  const folder = await bundled({ agent: 'test/fault/data-path/agent-program.ts', job: 'agent/jobs/child.ts' })
   return { agent: path.join(folder, 'agent.mjs'), job: path.join(folder, 'job.mjs'), compiled: path.join(folder, 'compiled') }
 }
