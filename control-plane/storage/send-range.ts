@@ -1,8 +1,18 @@
-import type { ServerResponse } from 'node:http'
 import type { OpenObject } from '../../shared/storage/local/open-object.ts'
 
 /** Stays in a processor's cache between the disk, the cipher and the socket. */
 const PIECE_BYTES = 64 * 1024
+
+type Content = Pick<OpenObject, 'fill'>
+interface Answer {
+  write(piece: Buffer, sent: (error?: Error | null) => void): boolean
+  end(): unknown
+}
+
+interface Turn {
+  readonly memory: Buffer
+  sent: Promise<void>
+}
 
 interface Range {
   readonly offset: number
@@ -11,28 +21,26 @@ interface Range {
 
 /**
  * The body of an answer, and its end. Two pieces of memory in turn, whatever the length: one is read while the other is sent, and a reader that is slow holds
- * no more. Streams would make a new piece for each 64 KiB, and cost twice the processor time. Rejects with the signal's reason when the connection has gone.
+ * no more. A stream makes a new piece for each 64 KiB, and takes a third more processor time. Rejects with the signal's reason when the connection has gone.
  */
-export async function sendRange(object: OpenObject, range: Range, response: ServerResponse, signal: AbortSignal): Promise<void> {
+export async function sendRange(object: Content, range: Range, response: Answer, signal: AbortSignal): Promise<void> {
   const gone = goneOf(signal)
-  const pieces = [
-    Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, range.length)),
-    Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, range.length)),
-  ]
-  const sent: Promise<void>[] = []
-  for (let done = 0, turn = 0; done < range.length; turn = 1 - turn) {
-    const piece = (pieces[turn] as Buffer).subarray(0, Math.min(PIECE_BYTES, range.length - done))
-    await Promise.race([sent[turn], gone])
+  const longest = Math.min(PIECE_BYTES, range.length)
+  const turns = [0, 1].map(() => ({ memory: Buffer.allocUnsafeSlow(longest), sent: Promise.resolve() }))
+  for (let done = 0; done < range.length; turns.reverse()) {
+    const [next] = turns as [Turn]
+    await Promise.race([gone, next.sent])
+    const piece = next.memory.subarray(0, range.length - done)
     await object.fill(piece, range.offset + done)
-    sent[turn] = write(response, piece)
+    next.sent = write(response, piece)
     done += piece.length
   }
-  await Promise.race([Promise.all(sent), gone])
+  await Promise.race([gone, Promise.all(turns.map(({ sent }) => sent))])
   response.end()
 }
 
 /** Resolves when nobody looks at the piece any more. */
-function write(response: ServerResponse, piece: Buffer): Promise<void> {
+function write(response: Answer, piece: Buffer): Promise<void> {
   const written = new Promise<void>((resolve, reject) => {
     response.write(piece, (error) => (error ? reject(error) : resolve()))
   })

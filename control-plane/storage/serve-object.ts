@@ -1,9 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Clock } from '../../shared/clock.ts'
-import { asHoldfastError, type ErrorCode, HoldfastError } from '../../shared/errors.ts'
+import { asHoldfastError, type ErrorCode, HoldfastError, isHoldfastError } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Secret } from '../../shared/secret.ts'
 import { type Allowed, requireFresh, verifyLocalAddress } from '../../shared/storage/local/address.ts'
+import type { OpenObject } from '../../shared/storage/local/open-object.ts'
 import type { LocalTarget } from '../../shared/storage/local/target.ts'
 import { MAX_OBJECT_BYTES } from '../../shared/storage/target.ts'
 import { parseRange } from './range-header.ts'
@@ -89,7 +90,7 @@ function taken(key: string): HoldfastError {
 
 /** How much of it. */
 async function send(request: IncomingMessage, response: ServerResponse, work: Work<'GET'>): Promise<number> {
-  const object = await work.target.open(work.allowed.key)
+  const object = await openObject(work.target, work.allowed.key)
   try {
     const range = parseRange(request.headers.range, object.size)
     const headers = { 'content-type': 'application/octet-stream', 'accept-ranges': 'bytes' }
@@ -108,6 +109,16 @@ async function send(request: IncomingMessage, response: ServerResponse, work: Wo
     return range.length
   } finally {
     await object.close()
+  }
+}
+
+/** What is no file is no object: who asks for it is told so, as by S3, and need not come again. */
+async function openObject(target: LocalTarget, key: string): Promise<OpenObject> {
+  try {
+    return await target.open(key)
+  } catch (cause) {
+    if (!isHoldfastError(cause, 'target_refused')) throw cause
+    throw new HoldfastError('object_missing', `object ${key} is not there: ${cause.message}`, { cause })
   }
 }
 
