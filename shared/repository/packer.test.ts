@@ -98,6 +98,20 @@ describe('packs are filled and sent', () => {
     }
   })
 
+  test('the memory of packs is given back once all are sent and it is told so, and not before', async () => {
+    const { made, puts } = packer()
+    for (const one of [large, large, large]) await soon(made.append(one))
+    const done = made.finish()
+    await idle()
+    for (const put of puts) put.settle()
+    await idle()
+    for (const put of puts) put.settle()
+    await soon(done)
+    expect(puts.map(({ bytes }) => bytes.length > LARGE.length)).toEqual([true, true, true])
+    made.release()
+    expect(puts.map(({ bytes }) => bytes.buffer.byteLength)).toEqual([0, 0, 0])
+  })
+
   test('nothing is sent of nothing, nor before the keys are', async () => {
     const keysAre = Promise.withResolvers<void>()
     let asked = 0
