@@ -41,8 +41,8 @@ export async function keepLeavingSpareMemory(
 }
 
 /**
- * Where Node was started with `--expose-gc`; elsewhere nothing is done. What is wrapped around something native (a cipher, a compressor, a buffer) outlives the collections of young
- * objects, and V8 makes full ones ever more rarely: after ten gigabytes of a stream a job held 20 MB more of it, outside of the heap too, than after one.
+ * Where Node was started with `--expose-gc`; elsewhere nothing is done. Some garbage outlives the collections of young objects, and V8 makes full ones ever more rarely: after ten
+ * gigabytes of a stream a job held 20 MB more of it, in buffers outside of the heap too, than after one.
  */
 export function collectGarbage(): void {
   globalThis.gc?.()
