@@ -54,6 +54,9 @@ export async function finishBackup(finish: Finish): Promise<Facts> {
   const contents = await finish.put(contentsName(finish.options.attempt), describeContents(finish, artifactPages))
   const index = await finish.put(indexName(finish.options.attempt), await describeIndex(finish, chunkPages))
   const keys = await finish.storeKeys()
+  // what it takes to write the list, seconds of a long one, lies where packs and blocks were
+  packer.release()
+  context.pipeline.release()
   writeDraft(finish, used)
   return facts(finish, [keys, ...packsOf(context), contents, index], keys.name)
 }
