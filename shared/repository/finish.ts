@@ -65,7 +65,7 @@ function submitArtifacts({ artifacts, context }: Finish): Array<{ ref: number; f
   byName.sort((a, b) => a.key.compare(b.key))
   for (const { artifact } of byName) {
     const json = Buffer.from(JSON.stringify(artifactRow(artifact, context)))
-    const row = new ByteWriter(json.length + 8).sized(json).view()
+    const row = new ByteWriter(json.length + 8).sized(json)
     if (row.length > LIMITS.artifactRow - 1) {
       throw new HoldfastError('too_large', `artifact ${JSON.stringify(artifact.meta.name)} has too many facts or pages`)
     }
@@ -120,7 +120,7 @@ function submitChunkPages(context: ArtifactContext, used: Uint32Array): number[]
       if (filler.makeRoom(32)) before = START
       record.clear()
       before = writeRun(record, context.references.locate(ref, first, count), before)
-      filler.add(record.view())
+      filler.add(record)
     }
   }
   filler.flush()

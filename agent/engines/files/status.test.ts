@@ -41,7 +41,7 @@ afterEach(() => {
 })
 
 /** Every path of the tree, the root first. */
-function paths(within = Buffer.alloc(0)): Buffer[] {
+function paths(within: Buffer = Buffer.alloc(0)): Buffer[] {
   const address = Buffer.concat([Buffer.from(`${shop.root}/`), within])
   if (!fs.lstatSync(address).isDirectory()) return [within]
   const names = fs.readdirSync(address, { encoding: 'buffer' })
