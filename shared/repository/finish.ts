@@ -42,6 +42,8 @@ export interface Finish {
 /** The end of a backup: artifact pages, index pages, the last pack, `contents`, `index`, the draft of the known list, the facts. */
 export async function finishBackup(finish: Finish): Promise<Facts> {
   const { context, packer } = finish
+  // on its way while the last blocks are packed; whoever needs it waits for it, and is told
+  finish.storeKeys().catch(() => undefined)
   // every page of every body has its place, so that rows can name them
   await context.pipeline.placed()
   const artifactPages = submitArtifacts(finish)
@@ -49,13 +51,34 @@ export async function finishBackup(finish: Finish): Promise<Facts> {
   const chunkPages = submitChunkPages(context, used)
   context.treePages.flush()
   await context.pipeline.placed()
-  await packer.finish()
 
-  const contents = await finish.put(contentsName(finish.options.attempt), describeContents(finish, artifactPages))
-  const index = await finish.put(indexName(finish.options.attempt), await describeIndex(finish, chunkPages))
-  const keys = await finish.storeKeys()
-  writeDraft(finish, used)
+  const packs = packer.finish()
+  packs.catch(() => undefined)
+  const [objects] = await together([storeHeads(finish, packs, { artifactPages, chunkPages }), writeDraft(finish, used, packs)])
+  const { keys, contents, index } = objects
   return facts(finish, [keys, ...packsOf(context), contents, index], keys.name)
+}
+
+/** All of them, side by side. Where one fails, none goes on once this has settled. */
+async function together<All extends readonly unknown[]>(work: { [Key in keyof All]: Promise<All[Key]> }): Promise<All> {
+  await Promise.allSettled(work)
+  return (await Promise.all(work)) as unknown as All
+}
+
+/** Made while the last pack is opened again and sent; sent after it. */
+async function storeHeads(
+  finish: Finish,
+  packs: Promise<void>,
+  { artifactPages, chunkPages }: { artifactPages: Array<{ ref: number; first: string }>; chunkPages: readonly number[] },
+): Promise<{ contents: Stored; index: Stored; keys: Stored }> {
+  const { attempt } = finish.options
+  // in this order: packs have their numbers by what names them first
+  const sealed = describeContents(finish, artifactPages)
+  const indexed = await describeIndex(finish, chunkPages)
+  await packs
+  const puts = [finish.put(contentsName(attempt), sealed), finish.put(indexName(attempt), indexed), finish.storeKeys()] as const
+  const [contents, index, keys] = await together<[Stored, Stored, Stored]>([...puts])
+  return { contents, index, keys }
 }
 
 function submitArtifacts({ artifacts, context }: Finish): Array<{ ref: number; first: string }> {
@@ -184,9 +207,10 @@ function packsOf(context: ArtifactContext): Stored[] {
   })
 }
 
-function writeDraft({ options, chunkUnit, context }: Finish, used: Uint32Array): void {
+/** While the store does its part: the names of the packs come last in it. */
+async function writeDraft({ options, chunkUnit, context }: Finish, used: Uint32Array, packs: Promise<void>): Promise<void> {
   const known = options.known && knownFile(options.known)
-  context.draft.finish(
+  const steps = context.draft.steps(
     {
       refs: used,
       limit: context.places.count,
@@ -194,8 +218,14 @@ function writeDraft({ options, chunkUnit, context }: Finish, used: Uint32Array):
       row: (ref) => ({ ...context.references.locate(ref, 0, 0), chunks: context.places.chunksOf(ref) }),
     },
     known?.rows() ?? [],
-    { gearKey: options.gearKey.reveal(), chunkUnit, origins: context.references.knownOrigins(options.backup) },
+    () => ({ gearKey: options.gearKey.reveal(), chunkUnit, origins: context.references.knownOrigins(options.backup) }),
   )
+  for (const step of steps) {
+    if (step === 'head') await packs
+    else await new Promise((resolve) => setImmediate(resolve))
+    // its files are closed then
+    context.signal.throwIfAborted()
+  }
 }
 
 function facts({ options, context, fingerprint, totals, draw }: Finish, objects: readonly Stored[], keysName: string): Facts {

@@ -62,6 +62,11 @@ export class KnownDraft {
 
   /** Writes and syncs the file, all but its seal. */
   finish(blocks: DraftBlocks, base: BaseRows, head: DraftHead): void {
+    for (const step of this.steps(blocks, base, () => head)) if (step === 'head') continue
+  }
+
+  /** The same in steps of a few milliseconds each, for who does something else meanwhile. `head` is asked for after the step of that name: all else is written then. */
+  *steps(blocks: DraftBlocks, base: BaseRows, head: () => DraftHead): Generator<'rows' | 'head'> {
     const numbers = new Uint32Array(blocks.limit)
     // the rows of chunks come in the order of their names, and would ask for blocks anywhere
     const originOf = new Uint16Array(blocks.limit)
@@ -69,29 +74,35 @@ export class KnownDraft {
       numbers[ref] = n
       originOf[ref] = blocks.row(ref).origin
     })
-    const origins = head.origins.map((origin) => ({ ...origin, bytes: 0 }))
+    /** By the number of the origin. */
+    const bytes: number[] = []
     const fd = openSync(this.file, 'wx+', 0o600)
     const file = new FileAppender(fd)
     const write = (bytes: Buffer): void => file.add(bytes)
     try {
-      const chunkRows = this.#writeChunks(blocks, base, { numbers, originOf, origins }, write)
+      const chunkRows = yield* this.#writeChunks(blocks, base, { numbers, originOf, bytes }, write)
       const treesAt = file.end
-      const treeRows = this.#writeTrees(write)
+      const treeRows = yield* this.#writeTrees(write)
       const blobsAt = file.end
-      for (const blob of this.#blobs.renumbered(numbers)) write(blob)
+      for (const blob of inSteps(this.#blobs.renumbered(numbers))) {
+        if (blob) write(blob)
+        else yield 'rows'
+      }
       const blocksAt = file.end
       writeBlocks(blocks, write)
+      yield 'head'
+      const { gearKey, chunkUnit, origins } = head()
       const full: KnownHead = {
         format: 2,
-        gear_key: head.gearKey.toString('hex'),
-        chunk_unit: head.chunkUnit,
+        gear_key: gearKey.toString('hex'),
+        chunk_unit: chunkUnit,
         chunk_rows: chunkRows,
         tree_rows: treeRows,
         trees_at: treesAt,
         blobs_at: blobsAt,
         blocks_at: blocksAt,
         blocks: blocks.refs.length,
-        origins,
+        origins: origins.map((origin, n) => ({ ...origin, bytes: bytes[n] ?? 0 })),
       }
       const json = Buffer.from(JSON.stringify(full))
       write(json)
@@ -112,32 +123,50 @@ export class KnownDraft {
     this.#blobs.close()
   }
 
-  #writeChunks(
+  *#writeChunks(
     blocks: DraftBlocks,
     base: BaseRows,
-    { numbers, originOf, origins }: { numbers: Uint32Array; originOf: Uint16Array; origins: KnownHead['origins'] },
+    { numbers, originOf, bytes }: { numbers: Uint32Array; originOf: Uint16Array; bytes: number[] },
     write: (bytes: Buffer) => void,
-  ): number {
+  ): Generator<'rows', number> {
     const pages = new PageWriter(CHUNK_ROW.bytes, write)
     const renumbered = Buffer.alloc(CHUNK_ROW.bytes)
     const used = (row: Buffer) => blocks.isUsed(row.readUInt32LE(CHUNK_ROW.ref), row.readUInt16LE(CHUNK_ROW.index))
-    for (const row of merge(this.#chunks.sorted(used), filter(base, used), CHUNK_ROW.key)) {
+    for (const row of inSteps(merge(this.#chunks.sorted(used), filter(base, used), CHUNK_ROW.key))) {
+      if (!row) {
+        yield 'rows'
+        continue
+      }
       const ref = row.readUInt32LE(CHUNK_ROW.ref)
       row.copy(renumbered)
       renumbered.writeUInt32LE(numbers[ref] as number, CHUNK_ROW.ref)
       pages.add(renumbered)
-      const origin = origins[originOf[ref] as number]
-      if (origin) origin.bytes += row.readUInt32LE(CHUNK_ROW.length)
+      const origin = originOf[ref] as number
+      bytes[origin] = (bytes[origin] ?? 0) + row.readUInt32LE(CHUNK_ROW.length)
     }
     pages.end()
     return pages.rows
   }
 
-  #writeTrees(write: (bytes: Buffer) => void): number {
+  *#writeTrees(write: (bytes: Buffer) => void): Generator<'rows', number> {
     const pages = new PageWriter(TREE_ROW.bytes, write)
-    for (const row of this.#trees.sorted(() => true)) pages.add(row)
+    for (const row of inSteps(this.#trees.sorted(() => true))) {
+      if (row) pages.add(row)
+      else yield 'rows'
+    }
     pages.end()
     return pages.rows
+  }
+}
+
+const ROWS_OF_STEP = 4096
+
+/** Null between the rows, whenever it is time to give others their turn. */
+function* inSteps(rows: Generator<Buffer>): Generator<Buffer | null> {
+  let n = 0
+  for (const row of rows) {
+    yield row
+    if (++n % ROWS_OF_STEP === 0) yield null
   }
 }
 
