@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { readdirSync, readlinkSync } from 'node:fs'
+import { readdirSync, readlinkSync, statSync } from 'node:fs'
+import path from 'node:path'
 import { beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import type { BackupSink, StreamBytes } from '../artifacts.ts'
 import { HoldfastError } from '../errors.ts'
@@ -223,15 +224,25 @@ describe('a writer', () => {
       expect([...gates.keys()]).toEqual(['keys/1', 'packs/1'])
     })
 
-    test('closed in the middle of it, it writes nothing more into its files', async () => {
-      const { writer, begun, scratch } = await gated()
-      const failed = expect(writer.finish(NOTHING)).rejects.toThrow('the writer was closed')
-      ;(await begun('keys/1')).resolve()
-      const pack = await begun('packs/1')
-      const closed = writer.close()
-      pack.resolve()
-      await Promise.all([failed, closed])
-      expect(openIn(scratch)).toEqual([])
+    test('closed between two steps of the list of known chunks, it writes nothing more into it', async () => {
+      const given = options()
+      const list = path.join(given.scratch, 'known')
+      let lengthThen = -1
+      const draw = () => {
+        // before the list is begun: its first step comes before this has its turn, its second one after it
+        setImmediate(() => {
+          void writer.close()
+          lengthThen = statSync(list).size
+        })
+        return 0
+      }
+      const writer = await openWriter({ ...given, draw })
+      await writer.stream({ name: 'a', chunking: { kind: 'fixed', bytes: 512 } }, pieces(seededBytes(2, 4700 * 512)))
+      await expect(writer.finish(NOTHING)).rejects.toThrow('the writer was closed')
+      await writer.close()
+      expect(lengthThen).toBeGreaterThan(0)
+      expect(statSync(list).size).toBe(lengthThen)
+      expect(openIn(given.scratch)).toEqual([])
     })
   })
 
