@@ -1,8 +1,15 @@
 import { createHash } from 'node:crypto'
 import { readFileSync, readlinkSync } from 'node:fs'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { FakeClock } from './fake-clock.ts'
-import { keepLeavingSpareMemory, leaveSpareMemory, leavingAsBytesPass, unchangedMappings } from './spare-memory.ts'
+import {
+  collectGarbage,
+  keepLeavingSpareMemory,
+  leaveSpareMemory,
+  leavingAsBytesPass,
+  smapsOf,
+  unchangedMappings,
+} from './spare-memory.ts'
 
 /** What of our program file is in memory. */
 function resident(): number {
@@ -23,16 +30,33 @@ describe.runIf(process.platform === 'linux')('the program file', () => {
   })
 })
 
-it('what a job does not use is given back again and again, until it ends', async () => {
+it('what a job does not use is given back again and again, each third time after its garbage was collected, until it ends', async () => {
   const clock = new FakeClock()
   const ended = new AbortController()
-  let left = 0
-  const kept = keepLeavingSpareMemory(clock, ended.signal, () => left++)
-  await clock.advance(6000)
-  expect(left).toBe(3)
+  const done: string[] = []
+  const kept = keepLeavingSpareMemory(clock, ended.signal, {
+    leave: () => void done.push('leave'),
+    collect: () => void done.push('collect'),
+  })
+  await clock.advance(14_000)
+  const all = ['leave', 'leave', 'collect', 'leave', 'leave', 'leave', 'collect', 'leave', 'leave']
+  expect(done).toEqual(all)
   ended.abort()
   await kept
-  expect(left).toBe(3)
+  expect(done).toEqual(all)
+})
+
+it('garbage is collected where Node lets its program do so, and left to V8 elsewhere', () => {
+  const gc = vi.fn()
+  vi.stubGlobal('gc', gc)
+  try {
+    collectGarbage()
+    expect(gc).toHaveBeenCalledOnce()
+    vi.stubGlobal('gc', undefined)
+    collectGarbage()
+  } finally {
+    vi.unstubAllGlobals()
+  }
 })
 
 it('a server gives back what it does not use with every so many bytes that pass it, be it in large objects or small ones', () => {
@@ -44,11 +68,11 @@ it('a server gives back what it does not use with every so many bytes that pass 
   expect(left).toBe(4)
 })
 
-describe('mappings of the program file', () => {
-  const mapping = (range: string, mode: string, file: string, { anonymous = 0, swap = 0 } = {}) =>
-    `${range} ${mode} 00000000 fe:00 247278                     ${file}\nRss:  8 kB\nAnonymous:         ${anonymous} kB\nSwap:      ${swap} kB\nVmFlags: rd mr \n`
-  const program = '/opt/node with blanks'
+const mapping = (range: string, mode: string, file: string, { anonymous = 0, swap = 0 } = {}) =>
+  `${range} ${mode} 00000000 fe:00 247278                     ${file}\nRss:  8 kB\nAnonymous:         ${anonymous} kB\nSwap:      ${swap} kB\nVmFlags: rd mr \n`
+const program = '/opt/node with blanks'
 
+describe('mappings of the program file', () => {
   it('are given back where nothing was ever changed in them', () => {
     const smaps = mapping('1000-3000', 'r--p', program) + mapping('5000-9000', 'r-xp', program)
     expect(unchangedMappings(smaps, program)).toEqual([
@@ -67,5 +91,40 @@ describe('mappings of the program file', () => {
     ['of no file', mapping('1000-3000', 'r--p', '')],
   ])('are left alone: one %s', (_what, smaps) => {
     expect(unchangedMappings(smaps, program)).toEqual([])
+  })
+})
+
+describe('what the kernel says of mappings', () => {
+  const before = mapping('100-200', 'rw-p', '') + mapping('300-400', 'rw-p', '')
+  const ours = mapping('1000-3000', 'r--p', program) + mapping('3000-9000', 'rw-p', program)
+  const after = mapping('9000-a000', 'rw-p', '') + mapping('a000-b000', 'r--p', '/lib/libc.so.6')
+
+  /** Gives a text in pieces of that length, and counts them. */
+  const inPieces = (text: string, length: number) => {
+    const pieces = { read: 0, next: () => text.slice(length * pieces.read, length * ++pieces.read) }
+    return pieces
+  }
+
+  it.each([
+    ['behind others', before + ours + after],
+    ['first of all', ours + after],
+    ['last of all', before + ours],
+    ['nowhere', before + after],
+  ])('is read in pieces of any length, with the program %s', (_where, smaps) => {
+    for (let length = 1; length <= smaps.length; length++) {
+      const said = smapsOf(program, inPieces(smaps, length).next)
+      expect(unchangedMappings(said, program)).toEqual(unchangedMappings(smaps, program))
+    }
+  })
+
+  it('is read no further than to the mapping behind those of the program, and what lies before them is not kept', () => {
+    const length = 64
+    const smaps = before.repeat(20) + ours + after.repeat(20)
+    const pieces = inPieces(smaps, length)
+    const said = smapsOf(program, pieces.next)
+    const end = before.length * 20 + ours.length
+    // to the end of the line that names the next one
+    expect(pieces.read * length).toBeLessThan(end + 2 * length + smaps.slice(end).indexOf('\n'))
+    expect(said.length).toBeLessThan(ours.length + before.length + 2 * length)
   })
 })

@@ -51,3 +51,23 @@ test.runIf(process.platform === 'linux')(
     expect(await runs(path.join(folder.path, 'gone.mjs'))).toBe(source)
   },
 )
+
+test('a job can collect its own garbage, and so can its threads', async () => {
+  await using folder = await throwAwayFolder()
+  const program = path.join(folder.path, 'child.mjs')
+  const thread = 'require("node:worker_threads").parentPort.postMessage(typeof globalThis.gc)'
+  await writeFile(
+    program,
+    `import { Worker } from 'node:worker_threads'
+    new Worker(${JSON.stringify(thread)}, { eval: true, env: {} }).on('message', (there) => process.send([typeof globalThis.gc, there]))`,
+  )
+  const environment = { searchPath: process.env.PATH ?? '', userHome: folder.path, compiled: folder.path, nice: 0 }
+  const job = startJobProcess({ ...environment, program })
+  try {
+    const can = await Promise.race([new Promise((resolve) => job.onMessage(resolve)), job.gone])
+    expect(can).toEqual(['function', 'function'])
+  } finally {
+    job.kill('SIGKILL')
+    await job.gone
+  }
+})

@@ -24,8 +24,11 @@ export interface JobEnvironment {
   readonly nice: number
 }
 
-/** Young objects of a job are few and small, and bytes lie outside of V8's heap: room for more would only be memory that is held. */
-export const JOB_FLAGS: readonly string[] = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=1']
+/**
+ * Young objects of a job are few and small, and bytes lie outside of V8's heap: room for more would only be memory that is held. And it collects its garbage itself now and then
+ * (shared/spare-memory.ts, and the threads that compress).
+ */
+export const JOB_FLAGS: readonly string[] = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=1', '--expose-gc']
 
 /** Node takes the types out. */
 const SOURCE = fileURLToPath(new URL('../jobs/child.ts', import.meta.url))

@@ -1,5 +1,5 @@
-import type { Dispatcher } from 'undici'
 import { HoldfastError } from '../../shared/errors.ts'
+import type { Taker } from './request.ts'
 
 /** What an answer of a store means for the request. */
 export type Meaning =
@@ -38,26 +38,19 @@ export function meaningOf(status: number, code: string): Meaning {
 /** An answer that is no object is read to here, for its `Code`. */
 const PROBLEM_BYTES = 16 * 1024
 
-/** The `Code` of a problem in the words of S3; empty when it says none. The rest is dropped: it can repeat the signature. */
-export async function problemCode(body: Dispatcher.ResponseData['body']): Promise<string> {
-  let text = ''
-  ignoreErrors(body)
-  for await (const piece of body) {
-    text += (piece as Buffer).toString('latin1')
-    if (text.length > PROBLEM_BYTES) break
+/** A problem in the words of S3. All but its `Code` is dropped: it can repeat the signature. */
+export class Problem implements Taker {
+  #text = ''
+
+  take(piece: Buffer): 'enough' | undefined {
+    this.#text += piece.toString('latin1')
+    return this.#text.length > PROBLEM_BYTES ? 'enough' : undefined
   }
-  return /<Code>([A-Za-z_]{1,64})<\/Code>/.exec(text)?.[1] ?? ''
-}
 
-/** Ends a body that is not wanted. */
-export function discard(body: Dispatcher.ResponseData['body']): void {
-  ignoreErrors(body)
-  body.destroy()
-}
-
-/** A body that is left before its end says so by an event, which would end the program when nobody listens. */
-function ignoreErrors(body: Dispatcher.ResponseData['body']): void {
-  body.on('error', () => undefined)
+  /** Empty when it says none. */
+  get code(): string {
+    return /<Code>([A-Za-z_]{1,64})<\/Code>/.exec(this.#text)?.[1] ?? ''
+  }
 }
 
 /** What is said when it has to be given up. `what` names the object and the store's host, never the address. */

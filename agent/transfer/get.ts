@@ -1,11 +1,11 @@
-import type { Dispatcher } from 'undici'
+import type { IncomingHttpHeaders } from 'node:http'
 import { HoldfastError } from '../../shared/errors.ts'
 import { giveBack } from '../../shared/give-back.ts'
 import { MAX_OBJECT_BYTES } from '../../shared/storage/target.ts'
 import { type Address, requireAddress } from './address.ts'
-import { discard, type Meaning, meaningOf, problemCode } from './answers.ts'
+import { type Meaning, meaningOf, Problem } from './answers.ts'
 import { Patience } from './patience.ts'
-import { request } from './request.ts'
+import { request, type Taker } from './request.ts'
 import type { Line } from './transfer.ts'
 
 interface Range {
@@ -64,64 +64,75 @@ export class Getter {
 
   async #receive(key: string, address: Address, range: Range | null, signal: AbortSignal): Promise<Received> {
     const asked = range ? { range: `bytes=${range.offset}-${range.offset + range.length - 1}` } : {}
-    const answer = await request(address.url, {
+    let status = 0
+    let body: Body | Problem | Refused = new Problem()
+    const options = {
       method: 'GET',
       dispatcher: this.#line.connections.for(address.pin),
       headers: { ...address.headers, ...asked },
       signal,
+    }
+    await request(address.url, options, (code, headers) => {
+      status = code
+      if (status === (range ? 206 : 200)) body = this.#bodyOf(headers, range, signal)
+      return 'refused' in body ? null : body
     })
-    const status = answer.statusCode
-    if (status === (range ? 206 : 200)) return this.#body(key, answer, range, signal)
-    const code = await problemCode(answer.body)
-    const meaning = meaningOf(status, code)
-    // another success than the one asked for: something on the way does not know ranges
-    return { meaning: meaning === 'done' ? 'refused' : meaning, status, code }
+    return answerOf(body, status, key)
   }
 
-  async #body(key: string, answer: Dispatcher.ResponseData, range: Range | null, signal: AbortSignal): Promise<Received> {
-    const announced = Number(answer.headers['content-length'])
-    const expected = range?.length ?? announced
-    if (!(announced >= 0 && announced <= MAX_OBJECT_BYTES)) {
-      discard(answer.body)
-      return { meaning: 'refused', status: answer.statusCode, code: '' }
-    }
-    const start = /^bytes (\d+)-/.exec(String(answer.headers['content-range'] ?? ''))?.[1]
-    if (range && (announced !== expected || Number(start) !== range.offset)) {
-      discard(answer.body)
-      return { meaning: announced < expected ? 'short' : 'refused', status: answer.statusCode, code: '' }
-    }
-    const bytes = Buffer.allocUnsafe(expected)
-    const received = await this.#fill(bytes, answer.body, signal)
-    if (received === expected) return bytes
-    throw new HoldfastError('target_unreachable', `object ${key}: ${received} of ${expected} bytes came`, {
-      hint: 'The connection to the store broke; it is tried again.',
-    })
+  #bodyOf(headers: IncomingHttpHeaders, range: Range | null, signal: AbortSignal): Body | Refused {
+    const announced = Number(headers['content-length'])
+    if (!(announced >= 0 && announced <= MAX_OBJECT_BYTES)) return { refused: 'refused' }
+    const start = /^bytes (\d+)-/.exec(String(headers['content-range'] ?? ''))?.[1]
+    if (range && (announced !== range.length || Number(start) !== range.offset))
+      return { refused: announced < range.length ? 'short' : 'refused' }
+    return new Body(announced, this.#line, signal)
+  }
+}
+
+/** Not read. */
+interface Refused {
+  readonly refused: 'short' | 'refused'
+}
+
+function answerOf(body: Body | Problem | Refused, status: number, key: string): Received {
+  if (body instanceof Body) return body.whole(key)
+  if ('refused' in body) return { meaning: body.refused, status, code: '' }
+  const meaning = meaningOf(status, body.code)
+  // another success than the one asked for: something on the way does not know ranges
+  return { meaning: meaning === 'done' ? 'refused' : meaning, status, code: body.code }
+}
+
+/** An object, or a part of it, as it comes. */
+class Body implements Taker {
+  readonly #bytes: Buffer
+  readonly #line: Line
+  readonly #signal: AbortSignal
+  #received = 0
+
+  constructor(size: number, line: Line, signal: AbortSignal) {
+    this.#bytes = Buffer.allocUnsafe(size)
+    this.#line = line
+    this.#signal = signal
   }
 
-  /** Returns how much came. By events: pieces are of 16 KiB, and an iterator would cost as much for each as all else. */
-  #fill(bytes: Buffer, body: Dispatcher.ResponseData['body'], signal: AbortSignal): Promise<number> {
+  take(piece: Buffer): Promise<void> | undefined {
     const { download, totals } = this.#line
-    let received = 0
-    // a body can end while its last piece still waits for its turn: the next object would begin too early
-    let turn: Promise<void> = Promise.resolve()
-    return new Promise((resolve, reject) => {
-      body.on('error', reject)
-      body.on('close', () => void turn.then(() => resolve(received), reject))
-      body.on('data', (piece: Buffer) => {
-        // more than was announced
-        if (received + piece.length > bytes.length) return void body.destroy()
-        const length = piece.copy(bytes, received)
-        received += length
-        totals.receivedBytes += length
-        giveBack(piece)
-        if (download.bytesPerSecond === null) return
-        body.pause()
-        turn = download.take(length, signal)
-        turn.then(
-          () => body.resume(),
-          (error: Error) => body.destroy(error),
-        )
-      })
+    if (this.#received + piece.length > this.#bytes.length) throw new Error('more bytes than were announced')
+    const { length } = piece
+    piece.copy(this.#bytes, this.#received)
+    this.#received += length
+    totals.receivedBytes += length
+    // a piece that is waited for is looked at once more by undici, which stops in its middle
+    if (download.bytesPerSecond !== null) return download.take(length, this.#signal)
+    giveBack(piece)
+    return undefined
+  }
+
+  whole(key: string): Buffer {
+    if (this.#received === this.#bytes.length) return this.#bytes
+    throw new HoldfastError('target_unreachable', `object ${key}: ${this.#received} of ${this.#bytes.length} bytes came`, {
+      hint: 'The connection to the store broke; it is tried again.',
     })
   }
 }

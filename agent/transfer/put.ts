@@ -2,7 +2,7 @@ import { Readable } from 'node:stream'
 import { HoldfastError } from '../../shared/errors.ts'
 import { MAX_OBJECT_BYTES } from '../../shared/storage/target.ts'
 import { type Address, requireAddress } from './address.ts'
-import { type Meaning, meaningOf, problemCode } from './answers.ts'
+import { type Meaning, meaningOf, Problem } from './answers.ts'
 import { Patience } from './patience.ts'
 import { request } from './request.ts'
 import { paced } from './throttle.ts'
@@ -65,14 +65,19 @@ export class Putter {
     const pieces = paced(bytes, upload, signal, (sent) => {
       totals.sentBytes += sent
     })
-    const answer = await request(address.url, {
+    const options = {
       method: 'PUT',
       dispatcher: connections.for(address.pin),
       headers: { ...address.headers, 'content-length': String(bytes.length) },
       body: Readable.from(pieces, { objectMode: false }),
       signal,
+    }
+    const problem = new Problem()
+    let status = 0
+    await request(address.url, options, (code) => {
+      status = code
+      return problem
     })
-    const code = await problemCode(answer.body)
-    return { meaning: meaningOf(answer.statusCode, code), status: answer.statusCode, code }
+    return { meaning: meaningOf(status, problem.code), status, code: problem.code }
   }
 }

@@ -259,6 +259,35 @@ test.each([null, 100_000])('an abort in the middle of a body ends it at once wit
   await expect(getting).rejects.toThrow('cancelled')
 })
 
+test('a get that waits for a connection ends at once when it is aborted, and is never asked for', async () => {
+  const answer = Buffer.from('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab')
+  const asked: Array<{ head: string; answer: () => void }> = []
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined)
+    socket.on('data', (head) => void asked.push({ head: head.toString(), answer: () => socket.write(answer) }))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  onTestFinished(() => void server.close())
+  const transfer = reader(`http://127.0.0.1:${(server.address() as AddressInfo).port}/a`, {})
+  const gets = Array.from({ length: 16 }, () => transfer.get('a', null, signal))
+  await waitFor('every connection to be taken', () => asked.length === 16)
+  const stop = new AbortController()
+  const waiting = transfer.get('a', { offset: 0, length: 1 }, stop.signal)
+  // its address comes at once: by then it stands in the queue
+  await settle()
+  stop.abort(new Error('cancelled'))
+  await expect(waiting).rejects.toThrow('cancelled')
+  for (const one of asked) one.answer()
+  expect((await Promise.all(gets)).map(String)).toEqual(Array(16).fill('ab'))
+  // whoever comes next finds nobody before it
+  const next = transfer.get('a', null, signal)
+  await waitFor('the next request', () => asked.length > 16)
+  asked[16]?.answer()
+  expect((await next).toString()).toBe('ab')
+  expect(asked.length).toBe(17)
+  expect(asked.filter(({ head }) => /^range:/im.test(head))).toEqual([])
+})
+
 test('an answer without a length, or with one that no object has, is refused and not read', async () => {
   for (const head of ['Transfer-Encoding: chunked', `Content-Length: ${65 * 1024 * 1024}`]) {
     const transfer = reader(await answering(Buffer.from(`HTTP/1.1 200 OK\r\n${head}\r\n\r\n1\r\nx\r\n`)), { patienceMs: 300 })

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { readdir } from 'node:fs/promises'
+import { readdir, symlink } from 'node:fs/promises'
 import { connect as connectPlain, type Socket } from 'node:net'
 import path from 'node:path'
 import { connect } from 'node:tls'
@@ -146,6 +146,14 @@ test('headers and addresses are bounded, and plain text is no conversation', asy
   onTestFinished(() => void plain.destroy())
   plain.on('error', () => undefined).write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
   await waitFor('the connection to be closed', () => plain.destroyed || plain.closed)
+})
+
+test('what lies in the store and is no file is no object', async () => {
+  const { target, folder } = await served()
+  await target.put('db1/a', Buffer.from('x'))
+  await symlink('a', path.join(folder, 'db1/link'))
+  for (const key of ['db1/link', 'db1', 'db1/absent']) expect((await sendRaw(await target.signGet(key))).status, key).toBe(404)
+  expect((await sendRaw(await target.signGet('db1/a'))).status).toBe(200)
 })
 
 test('no log line holds a signature', async () => {

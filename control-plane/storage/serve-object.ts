@@ -1,13 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { pipeline } from 'node:stream/promises'
 import type { Clock } from '../../shared/clock.ts'
-import { asHoldfastError, type ErrorCode, HoldfastError } from '../../shared/errors.ts'
+import { asHoldfastError, type ErrorCode, HoldfastError, isHoldfastError } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Secret } from '../../shared/secret.ts'
 import { type Allowed, requireFresh, verifyLocalAddress } from '../../shared/storage/local/address.ts'
+import type { OpenObject } from '../../shared/storage/local/open-object.ts'
 import type { LocalTarget } from '../../shared/storage/local/target.ts'
 import { MAX_OBJECT_BYTES } from '../../shared/storage/target.ts'
 import { parseRange } from './range-header.ts'
+import { sendRange } from './send-range.ts'
 
 export interface ServeOptions {
   readonly targets: ReadonlyMap<string, LocalTarget>
@@ -89,26 +90,36 @@ function taken(key: string): HoldfastError {
 
 /** How much of it. */
 async function send(request: IncomingMessage, response: ServerResponse, work: Work<'GET'>): Promise<number> {
-  const { allowed, target, signal } = work
-  const size = await target.size(allowed.key)
-  if (size === null) throw new HoldfastError('object_missing', `object ${allowed.key} is not there`)
-  const range = parseRange(request.headers.range, size)
-  const headers = { 'content-type': 'application/octet-stream', 'accept-ranges': 'bytes' }
-  if (range === 'whole') {
-    const body = await target.getStream(allowed.key, { signal })
-    response.writeHead(200, { ...headers, 'content-length': size })
-    await pipeline(body, response)
-    return size
+  const object = await openObject(work.target, work.allowed.key)
+  try {
+    const range = parseRange(request.headers.range, object.size)
+    const headers = { 'content-type': 'application/octet-stream', 'accept-ranges': 'bytes' }
+    if (range === 'whole') {
+      response.writeHead(200, { ...headers, 'content-length': object.size })
+      await sendRange(object, { offset: 0, length: object.size }, response, work.signal)
+      return object.size
+    }
+    const last = range.offset + range.length - 1
+    response.writeHead(206, {
+      ...headers,
+      'content-length': range.length,
+      'content-range': `bytes ${range.offset}-${last}/${object.size}`,
+    })
+    await sendRange(object, range, response, work.signal)
+    return range.length
+  } finally {
+    await object.close()
   }
-  const body = await target.getStream(allowed.key, { ...range, signal })
-  const last = range.offset + range.length - 1
-  response.writeHead(206, {
-    ...headers,
-    'content-length': range.length,
-    'content-range': `bytes ${range.offset}-${last}/${size}`,
-  })
-  await pipeline(body, response)
-  return range.length
+}
+
+/** What is no file is no object: who asks for it is told so, as by S3, and need not come again. */
+async function openObject(target: LocalTarget, key: string): Promise<OpenObject> {
+  try {
+    return await target.open(key)
+  } catch (cause) {
+    if (!isHoldfastError(cause, 'target_refused')) throw cause
+    throw new HoldfastError('object_missing', `object ${key} is not there: ${cause.message}`, { cause })
+  }
 }
 
 /**

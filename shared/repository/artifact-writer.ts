@@ -12,6 +12,7 @@ import type {
 import { HoldfastError, isHoldfastError } from '../errors.ts'
 import { type BodyContext, type BodyPlace, BodyWriter } from './body-writer.ts'
 import { readBytes } from './byte-source.ts'
+import { ByteWriter } from './bytes.ts'
 import { BlockFiller, type ChunkStore } from './chunk-store.ts'
 import { createChunker } from './chunker.ts'
 import { printable, writeEntry } from './entries.ts'
@@ -89,6 +90,8 @@ class TreeWriter {
   readonly #body: BodyWriter
   readonly #filler: BlockFiller
   readonly #chunker
+  /** Used again for each. */
+  readonly #entry = new ByteWriter(256)
   #segments: KnownSegment[] = []
   /** Files that vanished while the tree was read. */
   readonly #vanished = new Set<string>()
@@ -112,7 +115,7 @@ class TreeWriter {
       if (!this.#takeOver(entry, entry.content) && !(await this.#read(entry, entry.content))) return
     } else {
       if (entry.hardLinkTo && this.#vanished.has(entry.hardLinkTo.toString('latin1'))) throw vanishedLink(entry)
-      this.#body.file(writeEntry(entry, entry.size, entry.mtimeNs), null, entry.size, [])
+      this.#file(entry, null, entry.size, entry.mtimeNs, [])
     }
     this.#entries++
     if (this.#context.pipeline.isBusy) await this.#context.pipeline.room()
@@ -133,7 +136,7 @@ class TreeWriter {
     const tag = this.#tags.of(entry.path, content.identity)
     const before = known.findFile(tag)
     if (!before || before.size !== entry.size || resend?.concerns(before)) return false
-    this.#body.file(writeEntry(entry, entry.size, entry.mtimeNs), tag, entry.size, before.segments)
+    this.#file(entry, tag, entry.size, entry.mtimeNs, before.segments)
     for (const segment of before.segments) {
       if ('hole' in segment) continue
       totals.chunks += segment.count
@@ -143,6 +146,12 @@ class TreeWriter {
     this.#bytes += entry.size
     this.#unchanged++
     return true
+  }
+
+  #file(entry: TreeInput, tag: Buffer | null, size: number, mtimeNs: bigint, segments: readonly KnownSegment[]): void {
+    this.#entry.clear()
+    writeEntry(this.#entry, entry, size, mtimeNs)
+    this.#body.file(this.#entry, tag, size, segments)
   }
 
   /** False when the file has vanished. */
@@ -172,7 +181,7 @@ class TreeWriter {
     const size = Math.max(end.size, at)
     if (size > at) this.#segments.push({ hole: size - at })
     const tag = end.identity === null ? null : this.#tags.of(entry.path, end.identity)
-    this.#body.file(writeEntry(entry, size, end.mtimeNs), tag, size, this.#segments)
+    this.#file(entry, tag, size, end.mtimeNs, this.#segments)
     this.#bytes += size
     return true
   }

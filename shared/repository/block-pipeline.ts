@@ -1,3 +1,4 @@
+import { giveBack } from '../give-back.ts'
 import type { BlockCodec } from './codec-threads.ts'
 import { type BlockKind, TARGETS } from './format.ts'
 import type { Packer } from './packer.ts'
@@ -93,6 +94,11 @@ export class BlockPipeline {
   async placed(): Promise<void> {
     await this.#tail
     if (this.#failure) throw this.#failure.error
+  }
+
+  /** After `placed`, when no block follows: gives back the memory that blocks were made in. */
+  release(): void {
+    for (const buffer of this.#pool.splice(0)) giveBack(buffer)
   }
 
   #change(): Promise<void> {

@@ -47,9 +47,9 @@ export class PageFiller {
     return true
   }
 
-  add(record: Uint8Array): void {
+  add(record: ByteWriter): void {
     this.makeRoom(record.length)
-    this.#page.bytes(record)
+    this.#page.joined(record)
   }
 
   flush(): void {
@@ -103,9 +103,12 @@ export class BodyWriter {
     addSegment(this.#pending, { kind: 'run', ref, first, count })
   }
 
-  /** An entry and its segments. `tag` lets the next backup leave the file unread. */
-  file(bytes: Buffer, tag: Buffer | null, size: number, segments: readonly KnownSegment[]): void {
-    this.#pending.push({ kind: 'entry', bytes, tag, size })
+  /** An entry, which is not kept, and its segments. `tag` lets the next backup leave the file unread. */
+  file(entry: ByteWriter, tag: Buffer | null, size: number, segments: readonly KnownSegment[]): void {
+    if (this.#pending.length === 0 && segments.every((one) => 'hole' in one || this.#context.places.isPlaced(one.ref))) {
+      return this.#encodeWhole(entry, tag, size, segments)
+    }
+    this.#pending.push({ kind: 'entry', bytes: entry.copy(), tag, size })
     for (const segment of segments) {
       if ('hole' in segment) this.#pending.push({ kind: 'hole', length: segment.hole })
       else addSegment(this.#pending, { kind: 'run', ...segment })
@@ -115,6 +118,7 @@ export class BodyWriter {
   /** Encodes what has its place. `end` when nothing follows; every block must have its place then. */
   drain(end = false): void {
     // the last run of a stream may still grow while its block is open
+    if (this.#pending.length === 0) return end ? this.#endFile() : undefined
     let done = 0
     for (const item of this.#pending) {
       if (item.kind === 'run' && !this.#context.places.isPlaced(item.ref)) break
@@ -145,23 +149,39 @@ export class BodyWriter {
     else this.#encodeRun(item.ref, item.first, item.count)
   }
 
-  #encodeEntry(item: Pending & { kind: 'entry' }): void {
-    this.#endFile()
+  /** Of an unchanged file all has its place: it need not wait here. Joined are its runs already. */
+  #encodeWhole(entry: ByteWriter, tag: Buffer | null, size: number, segments: readonly KnownSegment[]): void {
     this.#record.clear()
-    this.#record.u8(RECORD.entry).sized(item.bytes)
-    this.#emit(this.#record.view())
-    if (!item.tag) return
-    this.#file = { tag: item.tag, size: item.size, segments: [], before: START }
+    this.#record.u8(RECORD.entry).varint(entry.length).joined(entry)
+    this.#beginEntry(tag, size)
+    for (const segment of segments) {
+      if ('hole' in segment) this.#encodeHole(segment.hole)
+      else this.#encodeRun(segment.ref, segment.first, segment.count)
+    }
+  }
+
+  #encodeEntry({ bytes, tag, size }: Pending & { kind: 'entry' }): void {
+    this.#record.clear()
+    this.#record.u8(RECORD.entry).sized(bytes)
+    this.#beginEntry(tag, size)
+  }
+
+  /** `#record` holds it. */
+  #beginEntry(tag: Buffer | null, size: number): void {
+    this.#endFile()
+    this.#emit(this.#record)
+    if (!tag) return
+    this.#file = { tag, size, segments: [], before: START }
     this.#row.clear()
   }
 
   #encodeHole(length: number): void {
     this.#record.clear()
     this.#record.u8(RECORD.hole).varint(length)
-    this.#emit(this.#record.view())
+    this.#emit(this.#record)
     if (!this.#file) return
     this.#file.segments.push({ hole: length })
-    this.#row.bytes(this.#record.view())
+    this.#row.joined(this.#record)
   }
 
   #encodeRun(ref: number, first: number, count: number): void {
@@ -170,7 +190,7 @@ export class BodyWriter {
     this.#makeRoom(SMALL_RECORD)
     this.#record.clear()
     this.#before = writeRun(this.#record, run, this.#before)
-    this.#emit(this.#record.view())
+    this.#emit(this.#record)
     if (!this.#file) return
     this.#file.segments.push({ ref, first, count })
     this.#file.before = writeRun(this.#row, run, this.#file.before)
@@ -180,10 +200,10 @@ export class BodyWriter {
     if (this.#pages.makeRoom(length)) this.#before = START
   }
 
-  #emit(record: Buffer): void {
+  #emit(record: ByteWriter): void {
     this.#makeRoom(record.length)
     this.#pages.add(record)
-    this.#undigested.bytes(record)
+    this.#undigested.joined(record)
     if (this.#undigested.length >= DIGESTED) this.#digestRecords()
   }
 
@@ -197,11 +217,11 @@ export class BodyWriter {
     this.#file = null
     if (!file) return
     this.#rest.clear()
-    const rest = this.#rest.bytes(file.tag).varint(file.size).bytes(this.#row.view())
+    const rest = this.#rest.bytes(file.tag).varint(file.size).joined(this.#row)
     // a file of more pieces than fit into a page is read again next time instead; its chunks are known all the same
     if (rest.length > LIMITS.page - SMALL_RECORD) return
     this.#sized.clear()
-    this.#context.treePages.add(this.#sized.sized(rest.view()).view())
+    this.#context.treePages.add(this.#sized.varint(rest.length).joined(rest))
     this.#context.draft.addFile(file.tag, { size: file.size, segments: file.segments })
   }
 }

@@ -61,6 +61,14 @@ export class ByteWriter {
     return this
   }
 
+  /** What the other holds: a view of it would cost more than the copy. */
+  joined(other: ByteWriter): this {
+    this.#room(other.#length)
+    other.#bytes.copy(this.#bytes, this.#length, 0, other.#length)
+    this.#length += other.#length
+    return this
+  }
+
   /** Length as a varint, then the bytes. */
   sized(value: Uint8Array): this {
     return this.varint(value.length).bytes(value)

@@ -65,6 +65,11 @@ export class CodecThreads implements BlockCodec, BlockDecoder {
     this.#program = program
   }
 
+  /** Starts all threads, for much that is about to come: while it is fetched they load their program. */
+  prepare(): void {
+    while (this.#threads.length < this.#most) this.#start().worker.unref()
+  }
+
   async pack(block: PlainBlock): Promise<PackedBlock> {
     if (this.#failure) throw this.#failure
     if (block.length <= HERE) return packHere(block)

@@ -1,6 +1,6 @@
 import type { TreeEntry, TreeEntryType } from '../artifacts.ts'
 import { HoldfastError } from '../errors.ts'
-import { ByteReader, ByteWriter } from './bytes.ts'
+import { ByteReader, type ByteWriter } from './bytes.ts'
 import { LIMITS } from './format.ts'
 
 /** Entries of trees as bytes (FORMAT.md section 9). */
@@ -17,9 +17,8 @@ const TYPES = [
 const FLAG = { linkTarget: 1, hardLink: 2, device: 4, xattrs: 8 } as const
 const MAX_XATTRS = 10_000
 
-/** `size` and `mtimeNs` stand for the entry's own: a file may have changed while it was read. */
-export function writeEntry(entry: TreeEntry, size: number, mtimeNs: bigint): Buffer {
-  const out = new ByteWriter(128)
+/** Into `out`, which holds nothing yet. `size` and `mtimeNs` stand for the entry's own: a file may have changed while it was read. */
+export function writeEntry(out: ByteWriter, entry: TreeEntry, size: number, mtimeNs: bigint): void {
   let flags = 0
   if (entry.linkTarget) flags |= FLAG.linkTarget
   if (entry.hardLinkTo) flags |= FLAG.hardLink
@@ -39,7 +38,6 @@ export function writeEntry(entry: TreeEntry, size: number, mtimeNs: bigint): Buf
       hint: 'Leave the path out of the source, or remove extended attributes; 768 KiB are the most.',
     })
   }
-  return out.copy()
 }
 
 /** Untrusted: refuses paths that could leave the tree. The result holds views of `bytes`. */

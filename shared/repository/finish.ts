@@ -51,11 +51,28 @@ export async function finishBackup(finish: Finish): Promise<Facts> {
   await context.pipeline.placed()
   await packer.finish()
 
-  const contents = await finish.put(contentsName(finish.options.attempt), describeContents(finish, artifactPages))
-  const index = await finish.put(indexName(finish.options.attempt), await describeIndex(finish, chunkPages))
-  const keys = await finish.storeKeys()
-  writeDraft(finish, used)
+  // what it takes to write the list, seconds of a long one, lies where packs and blocks were
+  packer.release()
+  context.pipeline.release()
+  const { attempt } = finish.options
+  // in this order: packs have their numbers by what names them first
+  const sealed = describeContents(finish, artifactPages)
+  const indexed = await describeIndex(finish, chunkPages)
+  const [contents, index, keys] = await together([
+    finish.put(contentsName(attempt), sealed),
+    finish.put(indexName(attempt), indexed),
+    finish.storeKeys(),
+    writeDraft(finish, used),
+  ])
   return facts(finish, [keys, ...packsOf(context), contents, index], keys.name)
+}
+
+/** All of them, side by side. Where one fails, none goes on once this has settled. */
+async function together<All extends readonly unknown[]>(
+  work: readonly [...{ [Key in keyof All]: Promise<All[Key]> }],
+): Promise<All> {
+  await Promise.allSettled(work)
+  return (await Promise.all(work)) as unknown as All
 }
 
 function submitArtifacts({ artifacts, context }: Finish): Array<{ ref: number; first: string }> {
@@ -65,7 +82,7 @@ function submitArtifacts({ artifacts, context }: Finish): Array<{ ref: number; f
   byName.sort((a, b) => a.key.compare(b.key))
   for (const { artifact } of byName) {
     const json = Buffer.from(JSON.stringify(artifactRow(artifact, context)))
-    const row = new ByteWriter(json.length + 8).sized(json).view()
+    const row = new ByteWriter(json.length + 8).sized(json)
     if (row.length > LIMITS.artifactRow - 1) {
       throw new HoldfastError('too_large', `artifact ${JSON.stringify(artifact.meta.name)} has too many facts or pages`)
     }
@@ -120,7 +137,7 @@ function submitChunkPages(context: ArtifactContext, used: Uint32Array): number[]
       if (filler.makeRoom(32)) before = START
       record.clear()
       before = writeRun(record, context.references.locate(ref, first, count), before)
-      filler.add(record.view())
+      filler.add(record)
     }
   }
   filler.flush()
@@ -184,9 +201,10 @@ function packsOf(context: ArtifactContext): Stored[] {
   })
 }
 
-function writeDraft({ options, chunkUnit, context }: Finish, used: Uint32Array): void {
+/** In turns with what else goes on: messages to the job, and what the store takes. */
+async function writeDraft({ options, chunkUnit, context }: Finish, used: Uint32Array): Promise<void> {
   const known = options.known && knownFile(options.known)
-  context.draft.finish(
+  const steps = context.draft.steps(
     {
       refs: used,
       limit: context.places.count,
@@ -196,6 +214,11 @@ function writeDraft({ options, chunkUnit, context }: Finish, used: Uint32Array):
     known?.rows() ?? [],
     { gearKey: options.gearKey.reveal(), chunkUnit, origins: context.references.knownOrigins(options.backup) },
   )
+  for (const _ of steps) {
+    await new Promise((resolve) => setImmediate(resolve))
+    // its files are closed then
+    context.signal.throwIfAborted()
+  }
 }
 
 function facts({ options, context, fingerprint, totals, draw }: Finish, objects: readonly Stored[], keysName: string): Facts {

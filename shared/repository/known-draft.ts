@@ -62,6 +62,11 @@ export class KnownDraft {
 
   /** Writes and syncs the file, all but its seal. */
   finish(blocks: DraftBlocks, base: BaseRows, head: DraftHead): void {
+    for (const _ of this.steps(blocks, base, head));
+  }
+
+  /** The same in steps of a few milliseconds each, for who does something else meanwhile. */
+  *steps(blocks: DraftBlocks, base: BaseRows, head: DraftHead): Generator<void> {
     const numbers = new Uint32Array(blocks.limit)
     // the rows of chunks come in the order of their names, and would ask for blocks anywhere
     const originOf = new Uint16Array(blocks.limit)
@@ -74,11 +79,14 @@ export class KnownDraft {
     const file = new FileAppender(fd)
     const write = (bytes: Buffer): void => file.add(bytes)
     try {
-      const chunkRows = this.#writeChunks(blocks, base, { numbers, originOf, origins }, write)
+      const chunkRows = yield* this.#writeChunks(blocks, base, { numbers, originOf, origins }, write)
       const treesAt = file.end
-      const treeRows = this.#writeTrees(write)
+      const treeRows = yield* this.#writeTrees(write)
       const blobsAt = file.end
-      for (const blob of this.#blobs.renumbered(numbers)) write(blob)
+      for (const blob of inSteps(this.#blobs.renumbered(numbers))) {
+        if (blob) write(blob)
+        else yield
+      }
       const blocksAt = file.end
       writeBlocks(blocks, write)
       const full: KnownHead = {
@@ -112,16 +120,20 @@ export class KnownDraft {
     this.#blobs.close()
   }
 
-  #writeChunks(
+  *#writeChunks(
     blocks: DraftBlocks,
     base: BaseRows,
     { numbers, originOf, origins }: { numbers: Uint32Array; originOf: Uint16Array; origins: KnownHead['origins'] },
     write: (bytes: Buffer) => void,
-  ): number {
+  ): Generator<void, number> {
     const pages = new PageWriter(CHUNK_ROW.bytes, write)
     const renumbered = Buffer.alloc(CHUNK_ROW.bytes)
     const used = (row: Buffer) => blocks.isUsed(row.readUInt32LE(CHUNK_ROW.ref), row.readUInt16LE(CHUNK_ROW.index))
-    for (const row of merge(this.#chunks.sorted(used), filter(base, used), CHUNK_ROW.key)) {
+    for (const row of inSteps(merge(this.#chunks.sorted(used), filter(base, used), CHUNK_ROW.key))) {
+      if (!row) {
+        yield
+        continue
+      }
       const ref = row.readUInt32LE(CHUNK_ROW.ref)
       row.copy(renumbered)
       renumbered.writeUInt32LE(numbers[ref] as number, CHUNK_ROW.ref)
@@ -133,11 +145,25 @@ export class KnownDraft {
     return pages.rows
   }
 
-  #writeTrees(write: (bytes: Buffer) => void): number {
+  *#writeTrees(write: (bytes: Buffer) => void): Generator<void, number> {
     const pages = new PageWriter(TREE_ROW.bytes, write)
-    for (const row of this.#trees.sorted(() => true)) pages.add(row)
+    for (const row of inSteps(this.#trees.sorted(() => true))) {
+      if (row) pages.add(row)
+      else yield
+    }
     pages.end()
     return pages.rows
+  }
+}
+
+const ROWS_OF_STEP = 4096
+
+/** Null between the rows, whenever it is time to give others their turn. */
+function* inSteps(rows: Generator<Buffer>): Generator<Buffer | null> {
+  let n = 0
+  for (const row of rows) {
+    yield row
+    if (++n % ROWS_OF_STEP === 0) yield null
   }
 }
 

@@ -85,12 +85,17 @@ export class KnownFile implements KnownChunks {
     const row = this.#trees.find(tag)
     if (!row) return null
     const at = this.head.blobs_at + row.readUIntLE(TREE_ROW.offset, 6)
-    const header = this.#blob(BLOB_HEADER, at)
-    const [length, sum] = [Math.min(header.readUInt32LE(0), MAX_HEAD), header.readUInt32LE(4)]
-    const blob = this.#blob(length, at + BLOB_HEADER)
-    if (crc32(blob) !== sum) throw damaged(this.#file, 'a file does not fit its checksum')
-    return readBlob(blob, (what) => damaged(this.#file, what))
+    const header = this.#blobs.find(BLOB_HEADER, at)
+    if (header < 0) throw this.#damaged('it ends too early')
+    const { bytes } = this.#blobs
+    const [length, sum] = [Math.min(bytes.readUInt32LE(header), MAX_HEAD), bytes.readUInt32LE(header + 4)]
+    const blob = this.#blobs.view(length, at + BLOB_HEADER)
+    if (!blob) throw this.#damaged('it ends too early')
+    if (crc32(blob) !== sum) throw this.#damaged('a file does not fit its checksum')
+    return readBlob(blob, this.#damaged)
   }
+
+  readonly #damaged = (what: string): Error => damaged(this.#file, what)
 
   /** Names of the packs of each origin, by number. Read from the file again. */
   packs(): Array<KnownOrigin['packs']> {
@@ -148,12 +153,6 @@ export class KnownFile implements KnownChunks {
     } catch (cause) {
       throw damaged(this.#file, 'its head is no JSON', cause)
     }
-  }
-
-  #blob(length: number, at: number): Buffer {
-    const bytes = this.#blobs.view(length, at)
-    if (!bytes) throw damaged(this.#file, 'it ends too early')
-    return bytes
   }
 
   #read(length: number, at: number): Buffer {

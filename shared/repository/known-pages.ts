@@ -134,8 +134,13 @@ export class SortedPages extends CheckedPages {
   }
 }
 
-/** The first six bytes of a key as a number, which orders as they do. */
-const headOf = (bytes: Buffer, at: number): number => bytes.readUIntBE(at, 6)
+/** The first four bytes of a key as a number, which orders as they do. More would be no number of the processor's. */
+const headOf = (bytes: Buffer, at: number): number =>
+  (((bytes[at] as number) << 24) |
+    ((bytes[at + 1] as number) << 16) |
+    ((bytes[at + 2] as number) << 8) |
+    (bytes[at + 3] as number)) >>>
+  0
 
 /** Pages kept in memory, 256 KiB: enough for rows that are asked for in order, and names never come twice to a page of a long list. */
 const CACHED = 64

@@ -22,12 +22,33 @@ export interface OpenedParts {
   close(): Promise<void>
 }
 
-/** Throws `object_missing`, `object_damaged`, `key_missing`. Everything is checked against the manifests, which the caller has checked. */
+/** A backup that stored more than this is worth threads from the beginning: what is left to the first block they would load while it waits. */
+const MUCH = 16 * MIB
+
+function threadsFor({ facts }: ReaderOptions['manifest']): CodecThreads {
+  const threads = new CodecThreads(codecThreads())
+  if (facts.stored_bytes > MUCH) threads.prepare()
+  return threads
+}
+
+/**
+ * Throws `object_missing`, `object_damaged`, `key_missing`. Everything is checked against the manifests, which the caller has checked. `decoder` is closed
+ * with what is opened, or when nothing is.
+ */
 export async function openParts(
   options: ReaderOptions,
   onRead: (bytes: number) => void = () => undefined,
-  decoder: BlockDecoder = new CodecThreads(codecThreads()),
+  decoder: BlockDecoder = threadsFor(options.manifest),
 ): Promise<OpenedParts> {
+  try {
+    return await open(options, onRead, decoder)
+  } catch (error) {
+    await decoder.close()
+    throw error
+  }
+}
+
+async function open(options: ReaderOptions, onRead: (bytes: number) => void, decoder: BlockDecoder): Promise<OpenedParts> {
   await requireZstd()
   const { facts } = options.manifest
   const origins = collectOrigins(options)

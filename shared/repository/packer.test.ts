@@ -22,7 +22,10 @@ const small = block(seededBytes(2, 500))
 
 interface Put {
   readonly name: string
+  /** As it was. */
   readonly bytes: Buffer
+  /** That it lay in. */
+  readonly memory: ArrayBufferLike
   readonly sha256: Buffer
   readonly signal: AbortSignal
   settle(error?: Error): void
@@ -40,7 +43,14 @@ function packer(more: Partial<PackerOptions> = {}) {
     objects: {
       put: (name, bytes, hash, signal) => {
         const { promise, resolve, reject } = Promise.withResolvers<void>()
-        puts.push({ name, bytes, sha256: hash, signal, settle: (error) => (error ? reject(error) : resolve()) })
+        puts.push({
+          name,
+          bytes: Buffer.from(bytes),
+          memory: bytes.buffer,
+          sha256: hash,
+          signal,
+          settle: (error) => (error ? reject(error) : resolve()),
+        })
         return promise
       },
     },
@@ -98,6 +108,23 @@ describe('packs are filled and sent', () => {
     }
   })
 
+  test('of packs that are sent the memory of one is kept for the next, and given back at the end when told so', async () => {
+    const { made, puts } = packer()
+    for (const one of [large, large, large]) await soon(made.append(one))
+    await idle()
+    expect(puts).toHaveLength(2)
+    for (const put of puts) put.settle()
+    await idle()
+    const done = made.finish()
+    await idle()
+    puts[2]?.settle()
+    await soon(done)
+    const left = () => puts.map(({ memory }) => memory.byteLength > 0)
+    expect(left()).toEqual([true, false, false])
+    made.release()
+    expect(left()).toEqual([false, false, false])
+  })
+
   test('nothing is sent of nothing, nor before the keys are', async () => {
     const keysAre = Promise.withResolvers<void>()
     let asked = 0
@@ -125,7 +152,8 @@ describe('packs are filled and sent', () => {
     for (let n = 0; n < 3; n++) await soon(made.append(large))
     await idle()
     expect(puts).toHaveLength(2)
-    const before = puts.map(({ bytes }) => sha256(bytes))
+    const hashes = () => puts.map(({ memory, bytes }) => sha256(Buffer.from(memory, 0, bytes.length)))
+    const before = hashes()
     const next = made.append(large)
     let placed = false
     void next.then(() => {
@@ -133,7 +161,7 @@ describe('packs are filled and sent', () => {
     })
     await idle()
     expect([puts.length, placed]).toEqual([2, false])
-    expect(puts.map(({ bytes }) => sha256(bytes))).toEqual(before)
+    expect(hashes()).toEqual(before)
     puts[1]?.settle()
     expect(await soon(next)).toEqual({ pack: 3, block: 0 })
     const done = made.finish()
@@ -142,8 +170,8 @@ describe('packs are filled and sent', () => {
     puts[0]?.settle()
     await idle()
     expect(puts).toHaveLength(4)
-    expect(puts[3]?.bytes.buffer === puts[1]?.bytes.buffer).toBe(true)
-    expect(new Set(puts.map(({ bytes }) => bytes.buffer)).size).toBe(3)
+    expect(puts[3]?.memory === puts[1]?.memory).toBe(true)
+    expect(new Set(puts.map(({ memory }) => memory)).size).toBe(3)
     let over = false
     void done.then(() => {
       over = true
@@ -180,14 +208,14 @@ describe('packs are filled and sent', () => {
     await soon(made.append(small))
     const done = made.finish()
     await idle()
-    expect(puts[0]?.bytes.buffer.byteLength).toBe(256 * KIB)
+    expect(puts[0]?.memory.byteLength).toBe(256 * KIB)
     puts[0]?.settle()
     await soon(done)
     const other = packer()
     await soon(other.made.append(large))
     const over = other.made.finish()
     await idle()
-    expect(other.puts[0]?.bytes.buffer.byteLength).toBe(LIMITS.pack)
+    expect(other.puts[0]?.memory.byteLength).toBe(LIMITS.pack)
     other.puts[0]?.settle()
     await soon(over)
   })

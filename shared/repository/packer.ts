@@ -1,3 +1,4 @@
+import { giveBack } from '../give-back.ts'
 import type { BackupPlaceRef } from '../manifest/layout.ts'
 import { KIB } from './format.ts'
 import { type AttemptKeys, type FinishedPack, PACK_TRAILER, type PackBlock, PackBuilder, PackOpener } from './pack.ts'
@@ -40,6 +41,7 @@ const FIRST_BUFFER = 256 * KIB
 export class Packer {
   readonly packs: UsablePack[] = []
   readonly #options: PackerOptions
+  /** One at most while packs are filled: a third is needed only where the store was slow for a moment, and would be held from then on. */
   readonly #free: Buffer[] = []
   #open: OpenPack | null = null
   #sending = new Set<Promise<void>>()
@@ -66,6 +68,11 @@ export class Packer {
     this.#check()
   }
 
+  /** After `finish`: gives back the memory that the last packs were made in. */
+  release(): void {
+    for (const buffer of this.#free.splice(0)) giveBack(buffer)
+  }
+
   /** Waits for what is under way, without its result. */
   async settle(): Promise<void> {
     await Promise.allSettled(this.#sending)
@@ -89,7 +96,10 @@ export class Packer {
     while (this.#sending.size >= IN_FLIGHT) await Promise.race(this.#sending)
     this.#check()
     const task: Promise<void> = this.#send(open.builder.finish(draw), open.pack)
-      .then(() => void this.#free.push(open.builder.buffer))
+      .then(() => {
+        if (this.#free.length === 0) this.#free.push(open.builder.buffer)
+        else giveBack(open.builder.buffer)
+      })
       .catch((error: unknown) => {
         this.#failure ??= { error }
       })

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
+import { waitFor } from '../../test/harness/wait.ts'
 import { type BlockCodec, CodecThreads } from './codec-threads.ts'
 import { indexKeyOf, MIB, sha256 } from './format.ts'
 import { PACK_TRAILER, PackBuilder, PackOpener } from './pack.ts'
@@ -140,6 +141,38 @@ describe('threads that pack', () => {
     const died = { code: 'internal', message: 'a thread that compresses has ended', retry: true }
     for (const result of results) expect(result).toMatchObject({ status: 'rejected', reason: died })
     await expect(threads.pack(big())).rejects.toMatchObject(died)
+  })
+
+  test('are all there once prepared, before any block is, and no more of them come', async () => {
+    const started = new BroadcastChannel('threads of a test')
+    const ids: number[] = []
+    // of the browsers' interface, which has no `on`
+    started.onmessage = ({ data }) => void ids.push(data as number)
+    const threads = new CodecThreads(2, new URL('./testing/telling-thread.mjs', import.meta.url))
+    onTestFinished(async () => {
+      started.close()
+      await threads.close()
+    })
+    threads.prepare()
+    await waitFor('both threads', () => ids.length === 2)
+    threads.prepare()
+    const packed = await Promise.all([1, 2, 3, 4].map((seed) => threads.pack(block(dumpLike(seed, MIB)))))
+    expect(packed.map(({ codec }) => codec)).toEqual(['zstd', 'zstd', 'zstd', 'zstd'])
+    expect(ids.length).toBe(2)
+  })
+
+  test('are prepared for a reader of a backup that stored much, and not for one of little', async () => {
+    const fleet = await TestFleet.create()
+    const prepared = vi.spyOn(CodecThreads.prototype, 'prepare')
+    onTestFinished(() => prepared.mockRestore())
+    const calls: number[] = []
+    for (const [n, mib] of [1, 17].entries()) {
+      const manifest = await fleet.backup(n, (sink) => sink.stream({ name: 'dump', chunking }, pieces(seededBytes(n, mib * MIB))))
+      const reader = await fleet.reader(manifest)
+      calls.push(prepared.mock.calls.length)
+      await reader.close()
+    }
+    expect(calls).toEqual([0, 1])
   })
 
   test('closed in the middle, nothing waits for ever', async () => {

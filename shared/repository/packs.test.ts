@@ -8,6 +8,7 @@ import { indexKeyOf, MIB, sha256 } from './format.ts'
 import { openDataKeys } from './keys.ts'
 import { openParts } from './opened.ts'
 import { PACK_TRAILER, PackOpener } from './pack.ts'
+import { packChecked } from './packing.mjs'
 import type { ObjectSink } from './repository.ts'
 import { entries, file, pieces, seededBytes } from './testing/content.ts'
 import { TestFleet } from './testing/fleet.ts'
@@ -72,6 +73,39 @@ describe('blocks', () => {
 })
 
 describe('packs', () => {
+  test('what packs and blocks were made in is given back before the list of known chunks is written', async () => {
+    const backup = fleet.place(0)
+    const sink = fleet.objects.sink(backup)
+    const packs: Buffer[] = []
+    const blocks: Buffer[] = []
+    const options = fleet.options(backup, {
+      objects: {
+        put: async (name, bytes, hash, signal) => {
+          if (name.startsWith('packs/')) packs.push(bytes)
+          await sink.put(name, bytes, hash, signal)
+        },
+      },
+      codec: {
+        pack: async (block) => {
+          blocks.push(block.buffer)
+          return packChecked(block)
+        },
+        close: async () => undefined,
+      },
+    })
+    const writer = await openWriter(options)
+    try {
+      await writer.stream({ name: 's', chunking }, pieces(seededBytes(1, 20 * MIB), MIB))
+      const given = () => [...packs, ...blocks].map(({ buffer }) => buffer.byteLength)
+      expect(given().every((length) => length > 0)).toBe(true)
+      await writer.finish({ counts: { all: 1 }, facts: {} })
+      expect(packs).toHaveLength(2)
+      expect(new Set(given())).toEqual(new Set([0]))
+    } finally {
+      await writer.close()
+    }
+  })
+
   test('of 16 MiB, one open and two on their way: a source is held back while the store takes none', async () => {
     const held: Array<() => void> = []
     let pulled = 0

@@ -349,8 +349,9 @@ function resized(body: Buffer, size: number): Buffer {
     if (isRun(tag)) before = readRun(reader, tag, before)
     else {
       const entry = readEntry(reader.sized(MIB), fail)
-      const out = new ByteWriter()
-      out.u8(RECORD.entry).sized(writeEntry(entry, size, entry.mtimeNs))
+      const [out, written] = [new ByteWriter(), new ByteWriter()]
+      writeEntry(written, entry, size, entry.mtimeNs)
+      out.u8(RECORD.entry).sized(written.view())
       return Buffer.concat([body.subarray(0, begin), out.copy(), body.subarray(reader.at)])
     }
   }

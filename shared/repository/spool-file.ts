@@ -55,9 +55,19 @@ export class FileWindow {
 
   /** Valid until the next call. Null when the file ends before. */
   view(length: number, at: number): Buffer | null {
+    const from = this.find(length, at)
+    return from < 0 ? null : this.#window.subarray(from, from + length)
+  }
+
+  /** Where that is in `bytes`; below zero when the file ends before. Both are right until the next call. */
+  find(length: number, at: number): number {
     if (at < this.#at || at + length > this.#at + this.#length) this.#load(length, at)
     const from = at - this.#at
-    return from + length > this.#length ? null : this.#window.subarray(from, from + length)
+    return from + length > this.#length ? -1 : from
+  }
+
+  get bytes(): Buffer {
+    return this.#window
   }
 
   #load(length: number, at: number): void {

@@ -23,6 +23,7 @@ const EVERY_MS = 40
 const NEW_PROCESSES_EVERY = 5
 /** What processes share does not change much in a second. */
 const EXACTLY_EVERY = 25
+const AT_MOST_EVERY = 4
 
 /**
  * Runs a command and looks at its process tree every 40 ms. `beside`: a server that runs already; what it does meanwhile counts, what it did before does
@@ -81,18 +82,22 @@ export async function measure(
 }
 
 /**
- * The largest sum of what processes have in memory, each page counted once. To count so takes long, so it is done once a second, and whenever more is resident than at
- * the largest sum so far with as much shared as at the last exact look.
+ * The largest sum of what processes have in memory, each page counted once. To count so takes milliseconds from the processors that are measured, a twentieth of them when it was done
+ * with every new high: it is done once a second, and at most six times where more is resident than at the largest sum so far with as much shared as at the last exact look.
  */
 class PeakMemory {
   bytes = 0
   #shared = 0
+  /** How many looks ago the last exact one was. */
+  #looks = AT_MOST_EVERY
 
   /** `exact`: what each of them has, as it is at this moment. */
   look(pids: readonly number[], exactly: boolean, exact: (pid: number) => number): void {
+    this.#looks++
     const resident = residentBytesOf(pids)
-    if (!exactly && resident - this.#shared <= this.bytes) return
+    if (!exactly && (this.#looks < AT_MOST_EVERY || resident - this.#shared <= this.bytes)) return
     const bytes = pids.reduce((sum, pid) => sum + exact(pid), 0)
+    this.#looks = 0
     this.#shared = resident - bytes
     this.bytes = Math.max(this.bytes, bytes)
   }

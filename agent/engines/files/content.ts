@@ -1,4 +1,4 @@
-import { type BigIntStats, closeSync, constants, fstatSync, openSync, read as readCallback, readSync } from 'node:fs'
+import { closeSync, constants, openSync, read as readCallback, readSync } from 'node:fs'
 import { promisify } from 'node:util'
 import type { Extent, FileContent } from '../../../shared/artifacts.ts'
 import type { Clock } from '../../../shared/clock.ts'
@@ -6,12 +6,12 @@ import { HoldfastError } from '../../../shared/errors.ts'
 import type { Beneath } from './beneath.ts'
 import { hasCode, seekData, seekHole } from './posix.ts'
 import { printable, type Report } from './report.ts'
+import { hasSameIdentity, identityOf, isSameFile, mtimeNsOf, type Status, statusOfFile, typeOf } from './status.ts'
 
 const readAt = promisify(readCallback)
 const PIECE_BYTES = 1024 * 1024
 /** Below this, a read that blocks is quicker than one by way of another thread. */
 const SYNC_BYTES = 128 * 1024
-const SECOND_NS = 1_000_000_000n
 
 /** What is shared by the files of one walk. */
 export interface ContentOptions<File> {
@@ -27,19 +27,14 @@ export interface ContentOptions<File> {
   resized(file: File, size: number): void
 }
 
-/** Inode numbers are used again, and times can be set back: all five together are not, but for what `isFresh` sees. */
-export function identityOf(stat: BigIntStats): string {
-  return [stat.dev, stat.ino, stat.size, stat.mtimeNs, stat.ctimeNs].join(':')
-}
-
 /** One object for each file and nothing else: there may be millions. `file` is what the caller knows it by. */
 export class ListedFile<File> implements FileContent {
   readonly path: Buffer
-  readonly listed: BigIntStats
+  readonly listed: Status
   readonly file: File
   readonly options: ContentOptions<File>
 
-  constructor(path: Buffer, listed: BigIntStats, file: File, options: ContentOptions<File>) {
+  constructor(path: Buffer, listed: Status, file: File, options: ContentOptions<File>) {
     this.path = path
     this.listed = listed
     this.file = file
@@ -61,7 +56,7 @@ async function* readFile<File>(one: ListedFile<File>): ReturnType<FileContent['r
   const { fd, before } = openListed(one)
   const buffer = options.spare.pop() ?? Buffer.allocUnsafeSlow(PIECE_BYTES)
   try {
-    const open = { fd, size: Number(before.size), buffer }
+    const open = { fd, size: before.size, buffer }
     let read = open.size
     if (isSmall(open)) {
       options.signal.throwIfAborted()
@@ -69,38 +64,34 @@ async function* readFile<File>(one: ListedFile<File>): ReturnType<FileContent['r
       if (bytes.length > 0) yield { offset: 0, bytes }
       read = bytes.length
     } else read = yield* extents(open, one)
-    const after = fstatSync(fd, { bigint: true })
+    const after = statusOfFile(fd)
     // a file that grows keeps the size it had: the new end was not read, and would come back as a hole
     const size = Math.min(read, open.size)
-    const same = isSame(before, after)
-    if (size !== Number(listed.size)) options.resized(one.file, size)
-    if (before.mtimeNs !== after.mtimeNs || before.size !== after.size) options.report.say('file_changed', path)
+    const same = hasSameIdentity(before, after)
+    if (size !== listed.size) options.resized(one.file, size)
+    const mtimeNs = mtimeNsOf(before)
+    if (mtimeNs !== mtimeNsOf(after) || before.size !== after.size) options.report.say('file_changed', path)
     const unsettled = !same || isFresh(after, options.clock)
-    return { identity: unsettled ? null : identityOf(after), size, mtimeNs: same ? after.mtimeNs : before.mtimeNs }
+    return { identity: unsettled ? null : identityOf(after), size, mtimeNs }
   } finally {
     closeSync(fd)
     options.spare.push(buffer)
   }
 }
 
-/** Whether `identityOf` says the same of both. */
-function isSame(a: BigIntStats, b: BigIntStats): boolean {
-  return a.dev === b.dev && a.ino === b.ino && a.size === b.size && a.mtimeNs === b.mtimeNs && a.ctimeNs === b.ctimeNs
-}
-
 /**
  * A change in the same tick of the file system's clock as the last one leaves no trace in the times. Ticks are 10 ms at
  * most on Linux; a second (ext3) or two (FAT, some NFS) where times have no fraction.
  */
-function isFresh(stat: BigIntStats, clock: Clock): boolean {
-  const coarse = stat.ctimeNs % SECOND_NS === 0n && stat.mtimeNs % SECOND_NS === 0n
-  const changedMs = Number((stat.ctimeNs > stat.mtimeNs ? stat.ctimeNs : stat.mtimeNs) / 1_000_000n)
+function isFresh({ mtime, mtimeNanos, ctime, ctimeNanos }: Status, clock: Clock): boolean {
+  const coarse = ctimeNanos === 0 && mtimeNanos === 0
+  const changedMs = Math.floor(Math.max(mtime * 1000 + mtimeNanos / 1e6, ctime * 1000 + ctimeNanos / 1e6))
   const ageMs = clock.now().getTime() - changedMs
   return ageMs < (coarse ? 2100 : 50)
 }
 
 /** Opens the very file that was listed. Non-blocking: a FIFO put in its place would wait for a writer for ever. */
-function openListed<File>(one: ListedFile<File>): { fd: number; before: BigIntStats } {
+function openListed<File>(one: ListedFile<File>): { fd: number; before: Status } {
   const { path, listed, options } = one
   let fd: number
   try {
@@ -108,8 +99,8 @@ function openListed<File>(one: ListedFile<File>): { fd: number; before: BigIntSt
   } catch (error) {
     throw leaveOut(one, error)
   }
-  const before = fstatSync(fd, { bigint: true })
-  if (before.isFile() && before.dev === listed.dev && before.ino === listed.ino) return { fd, before }
+  const before = statusOfFile(fd)
+  if (typeOf(before) === 'file' && isSameFile(before, listed)) return { fd, before }
   closeSync(fd)
   throw leaveOut(one, Object.assign(new Error('replaced'), { code: 'ENOENT' }))
 }

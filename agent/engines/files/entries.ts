@@ -1,4 +1,3 @@
-import type { BigIntStats } from 'node:fs'
 import type { TreeEntry, TreeInput } from '../../../shared/artifacts.ts'
 import type { Run } from '../engine.ts'
 import type { Beneath } from './beneath.ts'
@@ -8,6 +7,7 @@ import { describeEntry } from './entry.ts'
 import { hasCode } from './posix.ts'
 import type { Report } from './report.ts'
 import { type Parts, Selection } from './select.ts'
+import { inodeOf, type Status } from './status.ts'
 import type { Tally } from './tally.ts'
 import { PAUSE, walk } from './walk.ts'
 
@@ -49,9 +49,9 @@ export async function* treeEntries(scan: Scan): AsyncGenerator<TreeInput> {
       await new Promise((resolve) => setImmediate(resolve))
       continue
     }
-    const entry = describeOrSkip(scan, found.path, found.stat)
+    const entry = describeOrSkip(scan, found.path, found.status)
     if (!entry) continue
-    yield named(scan, entry, found.stat, seen)
+    yield named(scan, entry, found.status, seen)
     if (++unreported === PROGRESS_EVERY) {
       run.progress({ objectsDone: unreported })
       unreported = 0
@@ -60,9 +60,9 @@ export async function* treeEntries(scan: Scan): AsyncGenerator<TreeInput> {
   if (unreported > 0) run.progress({ objectsDone: unreported })
 }
 
-function describeOrSkip(scan: Scan, path: Buffer, stat: BigIntStats): TreeEntry | null {
+function describeOrSkip(scan: Scan, path: Buffer, status: Status): TreeEntry | null {
   try {
-    return describeEntry(scan.tree, path, stat, scan.report)
+    return describeEntry(scan.tree, path, status, scan.report)
   } catch (error) {
     if (!hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'EINVAL')) throw error
     // a link that is none any more answers EINVAL
@@ -72,9 +72,9 @@ function describeOrSkip(scan: Scan, path: Buffer, stat: BigIntStats): TreeEntry 
 }
 
 /** The entry as another name of an earlier one, or with its own content. */
-function named(scan: Scan, entry: TreeEntry, stat: BigIntStats, { links, options }: Seen): TreeInput {
-  const shared = stat.nlink > 1n && entry.type !== 'directory'
-  const inode = shared ? `${stat.dev}:${stat.ino}` : ''
+function named(scan: Scan, entry: TreeEntry, status: Status, { links, options }: Seen): TreeInput {
+  const shared = status.links > 1 && entry.type !== 'directory'
+  const inode = shared ? inodeOf(status) : ''
   const first = shared ? links.get(inode) : undefined
   if (first) {
     const link = { ...entry, size: first.size, hardLinkTo: first.entry.path }
@@ -85,7 +85,7 @@ function named(scan: Scan, entry: TreeEntry, stat: BigIntStats, { links, options
   if (shared) links.set(inode, record)
   scan.tally.add(entry)
   if (entry.type !== 'file') return entry
-  return { ...entry, content: new ListedFile(entry.path, stat, record, options) }
+  return { ...entry, content: new ListedFile(entry.path, status, record, options) }
 }
 
 function newlySeen({ tree, report, tally, run }: Scan): Seen {

@@ -16,16 +16,18 @@ if (!linux) NAMES.set(93, 'ENOATTR')
 
 type Call = (...args: Array<Buffer | number | bigint | null>) => number | bigint
 
+const absent: Call = () => {
+  koffi.errno(os.constants.errno.ENOSYS)
+  return -1
+}
+
 /** A call that a C library may lack (musl, older glibc): then it answers ENOSYS. */
 function declare(signature: string): Call {
   try {
     return library.func(signature) as Call
   } catch (error) {
     if (!/find function/i.test(String(error))) throw error
-    return () => {
-      koffi.errno(os.constants.errno.ENOSYS)
-      return -1
-    }
+    return absent
   }
 }
 
@@ -64,10 +66,17 @@ const calls = {
       ? 'int lremovexattr(const void *path, const void *name)'
       : 'int removexattr(const void *path, const void *name, int options)',
   ),
+  statx: linux ? declare('int statx(int folder, const void *name, int flags, unsigned int mask, void *status)') : absent,
+  /** Of listxattrat(2), which C libraries do not have yet. */
+  listAt: linux ? declare('long syscall(long number, int folder, const void *name, int flags, void *list, size_t size)') : absent,
 }
 
 const AT_FDCWD = linux ? -100 : -2
 const AT_SYMLINK_NOFOLLOW = linux ? 0x100 : 0x20
+const AT_EMPTY_PATH = 0x1000
+const STATX_BASIC_STATS = 0x7ff
+/** Its number on every processor that Node runs on. */
+const LISTXATTRAT = 465
 const UTIME_OMIT = linux ? (1n << 30n) - 2n : -2n
 const [SEEK_DATA, SEEK_HOLE] = linux ? [3, 4] : [4, 3]
 const [RENAME_NOREPLACE, RENAME_EXCHANGE] = linux ? [1, 2] : [4, 2]
@@ -77,6 +86,37 @@ const DONT_NEED = 4
 /** macOS: position 0, XATTR_NOFOLLOW. */
 const attributeOptions = linux ? [] : [0, 1]
 const optionsOfList = attributeOptions.slice(1)
+
+const ROOT = Buffer.from('/\0')
+const EMPTY = Buffer.from('\0')
+
+/** What statx(2) fills, and the same as numbers. */
+const status = Buffer.alloc(256)
+const words = new Uint32Array(status.buffer, status.byteOffset, status.length / 4)
+
+/** Both are tried once: an older kernel lacks the second, and a sandbox may refuse either with whatever error. */
+let canStatx: boolean | undefined
+let canListAt: boolean | undefined
+
+/**
+ * The answer of statx(2) about what has this name in an open folder, no link followed: valid until the next call. The name ends with a NUL. Null where there is
+ * no such call.
+ */
+export function statusAt(folder: number, name: Buffer): Uint32Array | null {
+  return statx(folder, name, AT_SYMLINK_NOFOLLOW)
+}
+
+/** The same of an open file. */
+export function statusOfOpen(fd: number): Uint32Array | null {
+  return statx(fd, EMPTY, AT_EMPTY_PATH)
+}
+
+function statx(folder: number, name: Buffer, flags: number): Uint32Array | null {
+  canStatx ??= calls.statx(AT_FDCWD, ROOT, 0, STATX_BASIC_STATS, status) === 0
+  if (!canStatx) return null
+  check('statx', calls.statx(folder, name, flags, STATX_BASIC_STATS, status))
+  return words
+}
 
 function terminated(bytes: Buffer): Buffer {
   const text = Buffer.allocUnsafe(bytes.length + 1)
@@ -141,7 +181,7 @@ export function makeNode(path: Buffer, type: NodeType, mode: number, device: { m
   check('mknod', calls.mknod(terminated(path), TYPE_BITS[type] | mode, joinDevice(device)))
 }
 
-function joinDevice({ major, minor }: { major: number; minor: number }): bigint {
+export function joinDevice({ major, minor }: { major: number; minor: number }): bigint {
   const [high, low] = [BigInt(major), BigInt(minor)]
   if (!linux) return (high << 24n) | low
   return ((high & 0xfffn) << 8n) | (low & 0xffn) | ((low & ~0xffn) << 12n) | ((high & ~0xfffn) << 32n)
@@ -225,7 +265,24 @@ function inAnotherThread(call: Call, syscall: string, args: number[]): Promise<v
 /** Extended attributes of the entry itself, never of what a link points to. Empty where the file system has none. */
 export function listAttributes(path: Buffer): Buffer[] {
   const name = terminated(path)
-  const list = grow((target) => calls.list(name, target, target.length, ...optionsOfList))
+  return namesIn(grow((target) => calls.list(name, target, target.length, ...optionsOfList)))
+}
+
+/** The same by an open folder and a name in it, which ends with a NUL. Null where there is no such call. */
+export function listAttributesAt(folder: number, name: Buffer): Buffer[] | null {
+  canListAt ??= triesListAt()
+  if (!canListAt) return null
+  // most entries have none
+  if (calls.listAt(LISTXATTRAT, folder, name, AT_SYMLINK_NOFOLLOW, first, first.length) === 0) return NO_NAMES
+  return namesIn(grow((target) => calls.listAt(LISTXATTRAT, folder, name, AT_SYMLINK_NOFOLLOW, target, target.length)))
+}
+
+function triesListAt(): boolean {
+  if (Number(calls.listAt(LISTXATTRAT, AT_FDCWD, ROOT, AT_SYMLINK_NOFOLLOW, first, 0)) >= 0) return true
+  return ['ENOTSUP', 'EOPNOTSUPP'].includes(NAMES.get(koffi.errno()) ?? '')
+}
+
+function namesIn(list: Buffer | null): Buffer[] {
   if (!list) return []
   const names: Buffer[] = []
   for (let start = 0; start < list.length; ) {
@@ -260,6 +317,7 @@ export function removeAttribute(path: Buffer, name: Buffer): void {
 /** Almost every answer fits into it, and most are empty: a buffer for each would cost more than the call. */
 const first = Buffer.alloc(256)
 const NONE = Buffer.alloc(0)
+const NO_NAMES: Buffer[] = []
 
 /** Calls with a larger buffer until the answer fits. */
 function grow(call: (target: Buffer) => number | bigint): Buffer | null {

@@ -1,13 +1,13 @@
-import { type BigIntStats, lstatSync, readdirSync, statfsSync } from 'node:fs'
-import { type Beneath, join } from './beneath.ts'
-import { typeOf } from './entry.ts'
+import { readdirSync, statfsSync } from 'node:fs'
+import { type Beneath, joinName } from './beneath.ts'
 import { hasCode } from './posix.ts'
 import type { Report } from './report.ts'
 import type { Selection } from './select.ts'
+import { type Status, statusOf, typeOf } from './status.ts'
 
 export interface Found {
   readonly path: Buffer
-  readonly stat: BigIntStats
+  readonly status: Status
 }
 
 export interface WalkOptions {
@@ -49,7 +49,7 @@ export function* walk(tree: Beneath, options: WalkOptions): Generator<Found | ty
       levels.pop()
       continue
     }
-    const found = walker.look(join(level.folder.path, Buffer.from(name, 'latin1')))
+    const found = walker.look(joinName(level.folder.path, name))
     const verdict = found ? options.selection.judge(found.path, level.taken) : 'skip'
     if (!found || verdict === 'skip') continue
     if (verdict === 'take') {
@@ -60,7 +60,7 @@ export function* walk(tree: Beneath, options: WalkOptions): Generator<Found | ty
       }
       yield found
     }
-    if (typeOf(found.stat) === 'directory') levels.push(walker.open(found, verdict === 'take'))
+    if (typeOf(found.status) === 'directory') levels.push(walker.open(found, verdict === 'take'))
   }
 }
 
@@ -77,16 +77,16 @@ class Walker {
 
   root(): Level {
     const path = Buffer.alloc(0)
-    const stat = lstatSync(this.#tree.entry(path), { bigint: true })
-    this.#rootDevice = stat.dev
+    const status = statusOf(this.#tree, path)
+    this.#rootDevice = status.dev
     // a root that cannot be read is no backup at all: this throws
     const names = list(this.#tree.folder(path))
-    return { names, folder: { path, stat }, taken: false, pending: false }
+    return { names, folder: { path, status }, taken: false, pending: false }
   }
 
   look(path: Buffer): Found | null {
     try {
-      return { path, stat: lstatSync(this.#tree.entry(path), { bigint: true }) }
+      return { path, status: statusOf(this.#tree, path) }
     } catch (error) {
       // the last three: a folder on the way was replaced by something else
       if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) this.#options.report.say('file_vanished', path)
@@ -103,7 +103,7 @@ class Walker {
   #list(folder: Found): string[] {
     try {
       const address = this.#tree.folder(folder.path)
-      if (folder.stat.dev !== this.#rootDevice && this.#leftOut(folder, address)) {
+      if (folder.status.dev !== this.#rootDevice && this.#leftOut(folder, address)) {
         this.#options.report.say('file_system_left_out', folder.path)
         return []
       }
@@ -118,10 +118,10 @@ class Walker {
 
   #leftOut(folder: Found, address: Buffer): boolean {
     if (this.#options.oneFileSystem) return true
-    const known = this.#devices.get(folder.stat.dev)
+    const known = this.#devices.get(folder.status.dev)
     if (known !== undefined) return known
     const pseudo = process.platform === 'linux' && PSEUDO_FILE_SYSTEMS.has(Number(statfsSync(address).type) >>> 0)
-    this.#devices.set(folder.stat.dev, pseudo)
+    this.#devices.set(folder.status.dev, pseudo)
     return pseudo
   }
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { mkdir, readdir, readFile, stat, symlink, utimes, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, stat, symlink, truncate, utimes, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { tryCommand } from '../../../test/harness/commands.ts'
@@ -151,4 +151,27 @@ test('unknown settings of a target, and addresses that travel in the clear, are 
     { kind: 'ftp' },
   ]
   for (const config of bad) expect(await codeOf(openTarget(config as never)), JSON.stringify(config)).toBe('invalid_config')
+})
+
+test('an object that is open is read where one likes, whatever its name leads to by then; one cut short is damaged', async () => {
+  const { root, target } = await fresh()
+  const body = randomBytes(300_000)
+  await target.put('db1/a', body)
+  const object = await target.open('db1/a')
+  try {
+    await rename(path.join(root, 'db1/a'), path.join(root, 'db1/b'))
+    await writeFile(path.join(root, 'db1/a'), 'another')
+    expect(object.size).toBe(body.length)
+    const piece = Buffer.alloc(200_000)
+    await object.fill(piece, 100_000)
+    expect(piece.equals(body.subarray(100_000))).toBe(true)
+    await truncate(path.join(root, 'db1/b'), 250_000)
+    expect(await codeOf(object.fill(piece, 100_000))).toBe('object_damaged')
+    await object.fill(piece, 50_000)
+  } finally {
+    await object.close()
+  }
+  expect(await codeOf(target.open('db1/absent'))).toBe('object_missing')
+  expect(await codeOf(target.open('db1'))).toBe('object_missing')
+  expect(await codeOf(target.open('../a'))).toBe('invalid_name')
 })

@@ -20,6 +20,7 @@ import {
 import { type LocalSigner, signLocalAddress } from './address.ts'
 import { checksumOf, forgetChecksum, hashOf, noteChecksum } from './checksums.ts'
 import { fromSystem, notOurs, systemCode } from './errors.ts'
+import { OpenObject } from './open-object.ts'
 import { locate } from './paths.ts'
 import { type Placement, place } from './place.ts'
 import { probeLocal } from './probe.ts'
@@ -157,12 +158,25 @@ export class LocalTarget implements StorageTarget {
     })
   }
 
-  async getStream(key: string, options: { offset?: number; length?: number; signal?: AbortSignal } = {}): Promise<Readable> {
-    const range = requireRange(requireKey(key), options)
-    options.signal?.throwIfAborted()
+  async getStream(key: string, { signal }: { signal?: AbortSignal } = {}): Promise<Readable> {
+    requireKey(key)
+    signal?.throwIfAborted()
     const object = await this.#run(key, () => this.#open(key))
-    const end = range?.length === undefined ? undefined : range.offset + range.length - 1
-    return object.createReadStream({ start: range?.offset, end, signal: options.signal, autoClose: true })
+    return object.createReadStream({ signal, autoClose: true })
+  }
+
+  /** For who reads it in pieces. */
+  async open(key: string): Promise<OpenObject> {
+    requireKey(key)
+    return this.#run(key, async () => {
+      const file = await this.#open(key)
+      try {
+        return new OpenObject(key, file, (await file.stat()).size)
+      } catch (error) {
+        await file.close()
+        throw error
+      }
+    })
   }
 
   /** Size and time without a checksum: what a listing says, and never a read of the object. */
