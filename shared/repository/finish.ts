@@ -51,9 +51,6 @@ export async function finishBackup(finish: Finish): Promise<Facts> {
   await context.pipeline.placed()
   await packer.finish()
 
-  // what it takes to write the list, seconds of a long one, lies where packs and blocks were
-  packer.release()
-  context.pipeline.release()
   const { attempt } = finish.options
   // in this order: packs have their numbers by what names them first
   const sealed = describeContents(finish, artifactPages)
@@ -62,8 +59,11 @@ export async function finishBackup(finish: Finish): Promise<Facts> {
     finish.put(contentsName(attempt), sealed),
     finish.put(indexName(attempt), indexed),
     finish.storeKeys(),
-    writeDraft(finish, used),
   ])
+  // what it takes to write the list, seconds of a long one, lies where packs and blocks were
+  packer.release()
+  context.pipeline.release()
+  await writeDraft(finish, used)
   return facts(finish, [keys, ...packsOf(context), contents, index], keys.name)
 }
 
@@ -201,7 +201,7 @@ function packsOf(context: ArtifactContext): Stored[] {
   })
 }
 
-/** In turns with what else goes on: messages to the job, and what the store takes. */
+/** In turns with what else goes on in a job: it hears of its lease, and that it is cancelled. */
 async function writeDraft({ options, chunkUnit, context }: Finish, used: Uint32Array): Promise<void> {
   const known = options.known && knownFile(options.known)
   const steps = context.draft.steps(
