@@ -68,7 +68,7 @@ export class Getter {
     let body: Body | Problem | Refused = new Problem()
     const options = {
       method: 'GET',
-      dispatcher: this.#line.connections.for(address.pin),
+      ...this.#line.connections.to(address),
       headers: { ...address.headers, ...asked },
       signal,
     }
