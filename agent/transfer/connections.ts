@@ -1,5 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
-import { accessSync, constants } from 'node:fs'
+import { lstatSync, statSync } from 'node:fs'
+import path from 'node:path'
 import { TLSSocket } from 'node:tls'
 import buildConnector from 'undici/lib/core/connect.js'
 import Agent from 'undici/lib/dispatcher/agent.js'
@@ -11,11 +12,12 @@ import type { Way } from './request.ts'
 const CONNECT_MS = 10_000
 /** Neither a byte sent nor one received for so long: the connection is given up. */
 const SILENCE_MS = 60_000
+const OTHERS_WRITE = 0o022
 
 /** Kept-alive connections, apart for each certificate that is expected: one made for a pin never carries another's requests. */
 export class Connections {
   readonly #agents = new Map<string, Agent>()
-  /** Sockets that are not there, or that nobody answers at: a control plane that starts again has another. */
+  /** Sockets that are not there, are not this user's, or that nobody answers at: a control plane that starts again has another. */
   readonly #refused = new Set<string>()
 
   /** By the control plane's own socket where this host has it, else over the network. */
@@ -29,7 +31,7 @@ export class Connections {
   }
 
   #answers(socket: string): boolean {
-    if (!this.#refused.has(socket) && !this.#agents.has(socket) && !canConnect(socket)) this.#refused.add(socket)
+    if (!this.#refused.has(socket) && !this.#agents.has(socket) && !isOurs(socket)) this.#refused.add(socket)
     return !this.#refused.has(socket)
   }
 
@@ -56,11 +58,16 @@ export class Connections {
   }
 }
 
-/** Another host's is not here, and another user's may not be written to. */
-function canConnect(socket: string): boolean {
+/**
+ * Another host's is not here. One that another user made, or could put something in the place of, is not used: a link there may lead to a socket at which this agent's rights are
+ * more than theirs.
+ */
+function isOurs(socket: string): boolean {
   try {
-    accessSync(socket, constants.W_OK)
-    return true
+    const folder = statSync(path.dirname(socket))
+    const file = lstatSync(socket)
+    const user = process.geteuid?.()
+    return file.isSocket() && file.uid === user && folder.uid === user && (folder.mode & OTHERS_WRITE) === 0
   } catch {
     return false
   }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { writeFile } from 'node:fs/promises'
+import { chmod, chown, rename, symlink, writeFile } from 'node:fs/promises'
 import { createServer as createTlsServer } from 'node:https'
 import { createRequire } from 'node:module'
 import { type AddressInfo, createServer } from 'node:net'
@@ -350,6 +350,14 @@ async function ownServer() {
   return { transfer, localSocket, gets: () => gets }
 }
 
+/** As a control plane that was killed leaves it: a server that ends removes its own. */
+async function leftBehind(at: string): Promise<void> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen({ path: `${at}.made` }, resolve))
+  await rename(`${at}.made`, at)
+  await new Promise<void>((resolve) => server.close(() => resolve()))
+}
+
 const BY_SOCKET = Buffer.from('HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nby socket')
 
 test('on the control plane’s own host objects go by its socket, and nothing goes over the network', async () => {
@@ -374,12 +382,42 @@ test('on another host there is no such socket: objects go over HTTPS at once, an
 
 test('a socket at which nobody answers any more is given up: after one try objects go over HTTPS', async () => {
   const { transfer, localSocket, gets } = await ownServer()
-  await writeFile(localSocket, '')
+  await leftBehind(localSocket)
   expect(String(await transfer.get('a', null, signal))).toBe('by HTTPS')
   expect(String(await transfer.get('a', null, signal))).toBe('by HTTPS')
   expect(gets()).toBe(2)
   expect(transfer.totals.retries).toBe(1)
 })
+
+const ANOTHER_USER = 65534
+const elsewhere = (at: string) => path.join(path.dirname(at), 'other.sock')
+
+type Strange = [what: string, program: (at: string) => string, lay: (at: string) => Promise<void>]
+
+const STRANGE: Strange[] = [
+  ['a link to another program’s', elsewhere, (at) => symlink(elsewhere(at), at)],
+  ['a file', elsewhere, (at) => writeFile(at, '')],
+  ['in a folder that others may write', (at) => at, (at) => chmod(path.dirname(at), 0o770)],
+]
+/** Only root can make these. */
+const OTHERS: Strange[] = [
+  ['another user’s', (at) => at, (at) => chown(at, ANOTHER_USER, ANOTHER_USER)],
+  ['in another user’s folder', (at) => at, (at) => chown(path.dirname(at), ANOTHER_USER, ANOTHER_USER)],
+]
+
+test.each([...STRANGE, ...(process.geteuid?.() === 0 ? OTHERS : [])])(
+  'a socket that another user could have put there is never connected to: %s',
+  async (_, program, lay) => {
+    const { transfer, localSocket, gets } = await ownServer()
+    const asked: string[] = []
+    await answering(BY_SOCKET, asked, program(localSocket))
+    await lay(localSocket)
+    expect(String(await transfer.get('a', null, signal))).toBe('by HTTPS')
+    expect(gets()).toBe(1)
+    expect(asked).toEqual([])
+    expect(transfer.totals.retries).toBe(0)
+  },
+)
 
 test('of undici no more is loaded than a transfer needs: its main module is 4 MB in each job', () => {
   const loaded = Object.keys(createRequire(import.meta.url).cache)

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { mkdirSync } from 'node:fs'
 import { mkdir, readdir, stat, symlink, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { connect as connectPlain, type Socket } from 'node:net'
@@ -214,9 +215,15 @@ test('at its socket it answers what was signed, and nothing else; the socket goe
   await expect(stat(socket)).rejects.toMatchObject({ code: 'ENOENT' })
 })
 
+function withFolder(home: string): string {
+  mkdirSync(path.join(home, newSocketName()))
+  return home
+}
+
 test.each([
   ['a path that is too long for one', (home: string) => path.join(home, 'x'.repeat(80)), /too long for a socket/],
   ['a file system without any', () => '/proc/self', /no socket could be made/],
+  ['something of such a name that cannot be removed', withFolder, /no socket could be made/],
 ])('where there can be no socket it serves by HTTPS alone, and says so: %s', async (_, place, said) => {
   const home = await throwAwayFolder()
   onTestFinished(() => home.remove())

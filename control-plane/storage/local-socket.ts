@@ -16,17 +16,17 @@ export interface LocalSocket {
  * path that is too long, a file system without sockets. All go over HTTPS then.
  */
 export async function listenAtSocket(folder: string, answer: RequestListener, log: Logger): Promise<LocalSocket | null> {
-  for (const name of await readdir(folder)) if (isSocketName(name)) await rm(path.join(folder, name), { force: true })
-  const socket = path.join(path.resolve(folder), newSocketName())
-  if (!isSocketPath(socket)) {
-    log.info(
-      { folder },
-      'the path of the data folder is too long for a socket: agents on this host send their objects over HTTPS',
-    )
-    return null
-  }
-  const server = bound(createServer(SERVER_OPTIONS, answer))
   try {
+    for (const name of await readdir(folder)) if (isSocketName(name)) await rm(path.join(folder, name), { force: true })
+    const socket = path.join(path.resolve(folder), newSocketName())
+    if (!isSocketPath(socket)) {
+      log.info(
+        { folder },
+        'the path of the data folder is too long for a socket: agents on this host send their objects over HTTPS',
+      )
+      return null
+    }
+    const server = bound(createServer(SERVER_OPTIONS, answer))
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject)
       server.listen({ path: socket }, () => resolve())
