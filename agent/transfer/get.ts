@@ -38,7 +38,10 @@ export class Getter {
           if (received.meaning === 'new-address') this.#addresses.delete(key)
           await patience.afterAnswer(received.meaning, received.status, received.code, signal)
         } catch (error) {
-          if (error instanceof HoldfastError && error.code === 'pin_mismatch') this.#addresses.delete(key)
+          // a control plane that started again has another socket
+          const stale =
+            this.#addresses.get(key)?.localSocket !== null || (error instanceof HoldfastError && error.code === 'pin_mismatch')
+          if (stale) this.#addresses.delete(key)
           await patience.afterError(error, signal)
         }
       }

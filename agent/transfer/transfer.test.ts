@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { chmod, chown, rename, symlink, writeFile } from 'node:fs/promises'
+import { chmod, chown, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { createServer as createTlsServer } from 'node:https'
 import { createRequire } from 'node:module'
 import { type AddressInfo, createServer } from 'node:net'
@@ -336,18 +336,24 @@ async function ownServer() {
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const localSocket = path.join(folder.path, newSocketName())
-  const address = signed({
+  let address = signed({
     url: `https://127.0.0.1:${(server.address() as AddressInfo).port}/a?signature=x`,
     serverCertificateSha256: certificate.sha256,
     localSocket,
   })
-  const transfer = createTransfer({ signPuts: async () => [], signGets: async () => [address], clock: systemClock, log })
+  const signGets = async () => [address]
+  const transfer = createTransfer({ signPuts: async () => [], signGets, clock: systemClock, log })
   onTestFinished(async () => {
     await transfer.close()
     server.close()
     await folder.remove()
   })
-  return { transfer, localSocket, gets: () => gets }
+  /** What is signed from now on names another socket. */
+  const startAgain = () => {
+    address = { ...address, localSocket: path.join(folder.path, newSocketName()) }
+    return address.localSocket
+  }
+  return { transfer, localSocket, startAgain, gets: () => gets }
 }
 
 /** As a control plane that was killed leaves it: a server that ends removes its own. */
@@ -386,6 +392,17 @@ test('a socket at which nobody answers any more is given up: after one try objec
   expect(String(await transfer.get('a', null, signal))).toBe('by HTTPS')
   expect(String(await transfer.get('a', null, signal))).toBe('by HTTPS')
   expect(gets()).toBe(2)
+  expect(transfer.totals.retries).toBe(1)
+})
+
+test('in the middle of a job the control plane starts again: what was being read goes by its new socket', async () => {
+  const { transfer, localSocket, startAgain, gets } = await ownServer()
+  await answering(BY_SOCKET, [], localSocket)
+  expect(String(await transfer.get('a', null, signal))).toBe('by socket')
+  await rm(localSocket)
+  await answering(BY_SOCKET, [], startAgain())
+  expect(String(await transfer.get('a', null, signal))).toBe('by socket')
+  expect(gets()).toBe(0)
   expect(transfer.totals.retries).toBe(1)
 })
 

@@ -15,5 +15,10 @@ export const isSocketName = (name: string): boolean => NAME.test(name)
 
 /** Whether it can be one of ours: a control plane that was taken over must not lead an agent to another program's socket. */
 export function isSocketPath(at: string): boolean {
-  return path.isAbsolute(at) && path.join(path.dirname(at), path.basename(at)) === at && isSocketName(path.basename(at)) && Buffer.byteLength(at) <= MAX_BYTES
+  return (
+    path.isAbsolute(at) &&
+    path.join(path.dirname(at), path.basename(at)) === at &&
+    isSocketName(path.basename(at)) &&
+    Buffer.byteLength(at) <= MAX_BYTES
+  )
 }
