@@ -6,8 +6,8 @@ const MAX_BYTES = 107
 const NAME = /^holdfast-[0-9a-hjkmnp-tv-z]{26}\.sock$/
 
 /**
- * The name of an object server's Unix socket: 130 random bits. Who finds a file of that name is on the control plane's own host, and what lies there was made by it: nobody else
- * could know the name.
+ * The name of an object server's Unix socket: 130 random bits. Who finds a file of that name that another user cannot have put there is on the control plane's own host: nobody else could
+ * know the name.
  */
 export const newSocketName = (): string => `holdfast-${randomBase32(26)}.sock`
 

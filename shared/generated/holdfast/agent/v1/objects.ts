@@ -38,7 +38,7 @@ export interface SignedRequest {
   alreadyStored: boolean;
   /**
    * Path of a Unix socket that answers the same without TLS, for an agent on the control plane's own host; empty: none.
-   * Its name is random, so that only the control plane can have made what is found there. Not found: `url`.
+   * Its name is random, so that no other host has it; an agent uses it only where its own user made it. Else: `url`.
    */
   localSocket: string;
 }
