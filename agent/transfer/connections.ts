@@ -1,26 +1,45 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
+import { lstatSync, statSync } from 'node:fs'
+import path from 'node:path'
 import { TLSSocket } from 'node:tls'
-import type { Dispatcher } from 'undici'
 import buildConnector from 'undici/lib/core/connect.js'
 import Agent from 'undici/lib/dispatcher/agent.js'
 import { HoldfastError } from '../../shared/errors.ts'
 import { trustedRoots } from '../../shared/roots.ts'
+import type { Address } from './address.ts'
+import type { Way } from './request.ts'
 
 const CONNECT_MS = 10_000
 /** Neither a byte sent nor one received for so long: the connection is given up. */
 const SILENCE_MS = 60_000
+const OTHERS_WRITE = 0o022
 
 /** Kept-alive connections, apart for each certificate that is expected: one made for a pin never carries another's requests. */
 export class Connections {
   readonly #agents = new Map<string, Agent>()
+  /** Sockets that are not there, are not this user's, or that nobody answers at: a control plane that starts again has another. */
+  readonly #refused = new Set<string>()
 
-  /** `pin` is the SHA-256 of the server's certificate; empty: the usual roots vouch for it. */
-  for(pin: Buffer): Dispatcher {
-    const name = pin.toString('hex')
+  /** By the control plane's own socket where this host has it, else over the network. */
+  to({ origin, pin, localSocket }: Address): Way {
+    if (localSocket !== null && this.#answers(localSocket)) {
+      const connect = () => overSocket(localSocket, () => void this.#refused.add(localSocket))
+      return { dispatcher: this.#agent(localSocket, connect), origin: 'http://localhost' }
+    }
+    // the SHA-256 of the server's certificate; empty: the usual roots vouch for it
+    return { dispatcher: this.#agent(pin.toString('hex'), pin.length > 0 ? () => pinned(pin) : usual), origin }
+  }
+
+  #answers(socket: string): boolean {
+    if (!this.#refused.has(socket) && !this.#agents.has(socket) && !isOurs(socket)) this.#refused.add(socket)
+    return !this.#refused.has(socket)
+  }
+
+  #agent(name: string, connect: () => buildConnector.connector): Agent {
     const known = this.#agents.get(name)
     if (known) return known
     const agent = new Agent({
-      connect: pin.length > 0 ? pinned(pin) : usual(),
+      connect: connect(),
       connections: 16,
       pipelining: 1,
       headersTimeout: SILENCE_MS,
@@ -36,6 +55,32 @@ export class Connections {
     const agents = [...this.#agents.values()]
     this.#agents.clear()
     await Promise.all(agents.map((agent) => agent.destroy()))
+  }
+}
+
+/**
+ * Another host's is not here. One that another user made, or could put something in the place of, is not used: a link there may lead to a socket at which this agent's rights are
+ * more than theirs.
+ */
+function isOurs(socket: string): boolean {
+  try {
+    const folder = statSync(path.dirname(socket))
+    const file = lstatSync(socket)
+    const user = process.geteuid?.()
+    return file.isSocket() && file.uid === user && folder.uid === user && (folder.mode & OTHERS_WRITE) === 0
+  } catch {
+    return false
+  }
+}
+
+function overSocket(socketPath: string, onFailed: () => void): buildConnector.connector {
+  const connect = buildConnector({ timeout: CONNECT_MS, socketPath })
+  return (options, callback) => {
+    connect(options, (error, socket) => {
+      if (!error) return callback(null, socket)
+      onFailed()
+      callback(error, null)
+    })
   }
 }
 

@@ -38,7 +38,10 @@ export class Getter {
           if (received.meaning === 'new-address') this.#addresses.delete(key)
           await patience.afterAnswer(received.meaning, received.status, received.code, signal)
         } catch (error) {
-          if (error instanceof HoldfastError && error.code === 'pin_mismatch') this.#addresses.delete(key)
+          // a control plane that started again has another socket
+          const stale =
+            this.#addresses.get(key)?.localSocket !== null || (error instanceof HoldfastError && error.code === 'pin_mismatch')
+          if (stale) this.#addresses.delete(key)
           await patience.afterError(error, signal)
         }
       }
@@ -68,7 +71,7 @@ export class Getter {
     let body: Body | Problem | Refused = new Problem()
     const options = {
       method: 'GET',
-      dispatcher: this.#line.connections.for(address.pin),
+      ...this.#line.connections.to(address),
       headers: { ...address.headers, ...asked },
       signal,
     }

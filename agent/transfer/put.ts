@@ -67,7 +67,7 @@ export class Putter {
     })
     const options = {
       method: 'PUT',
-      dispatcher: connections.for(address.pin),
+      ...connections.to(address),
       headers: { ...address.headers, 'content-length': String(bytes.length) },
       body: Readable.from(pieces, { objectMode: false }),
       signal,

@@ -1,8 +1,14 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Dispatcher } from 'undici'
 
-export interface Request extends Pick<Dispatcher.RequestOptions, 'method' | 'headers' | 'body'> {
+/** Where a request goes. */
+export interface Way {
   readonly dispatcher: Dispatcher
+  /** As the dispatcher knows it. */
+  readonly origin: string
+}
+
+export interface Request extends Way, Pick<Dispatcher.RequestOptions, 'method' | 'headers' | 'body'> {
   readonly signal: AbortSignal
 }
 
@@ -27,11 +33,11 @@ export function request(
   { dispatcher, signal, ...options }: Request,
   begin: (status: number, headers: IncomingHttpHeaders) => Taker | null,
 ): Promise<void> {
-  const { origin, pathname, search } = new URL(address)
+  const { pathname, search } = new URL(address)
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(signal.reason)
     const answer = new Answer(begin, { resolve, reject, signal })
-    dispatcher.dispatch({ ...options, origin, path: `${pathname}${search}` }, answer)
+    dispatcher.dispatch({ ...options, path: `${pathname}${search}` }, answer)
   })
 }
 

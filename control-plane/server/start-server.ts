@@ -192,6 +192,9 @@ function localSigner(options: ServerOptions, fleet: Fleet, place: Place): LocalS
     get baseUrl() {
       return `https://${options.hosts[0]}:${place.objects?.port ?? options.listen.objects.port}`
     },
+    get socket() {
+      return place.objects?.socket ?? undefined
+    },
     key: fleet.addressKey,
     serverCertificateSha256: () => {
       const certificate = place.servers?.certificate()
@@ -240,6 +243,7 @@ async function serveLocal(
   const certificate = of.servers.certificate()
   const server = await startLocalServer({
     ...options.listen.objects,
+    socketFolder: options.home,
     cert: certificate.chainPem,
     key: new Secret(certificate.privateKeyPem.reveal().toString()),
     targets: local,

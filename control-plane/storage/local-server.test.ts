@@ -1,7 +1,10 @@
 import { randomBytes } from 'node:crypto'
-import { readdir, symlink } from 'node:fs/promises'
+import { mkdirSync } from 'node:fs'
+import { mkdir, readdir, stat, symlink, writeFile } from 'node:fs/promises'
+import { request } from 'node:http'
 import { connect as connectPlain, type Socket } from 'node:net'
 import path from 'node:path'
+import { buffer } from 'node:stream/consumers'
 import { connect } from 'node:tls'
 import { expect, onTestFinished, test } from 'vitest'
 import { FakeClock } from '../../shared/fake-clock.ts'
@@ -9,14 +12,16 @@ import { createLogger } from '../../shared/log.ts'
 import { Secret } from '../../shared/secret.ts'
 import { sha256 } from '../../shared/storage/contract.ts'
 import { sendRaw } from '../../shared/storage/contract-addresses.ts'
+import { isSocketPath, newSocketName } from '../../shared/storage/local/socket-path.ts'
 import { openLocal } from '../../shared/storage/local/target.ts'
+import type { SignedAddress } from '../../shared/storage/target.ts'
 import { selfSigned } from '../../test/harness/certificate.ts'
 import { throwAwayFolder } from '../../test/harness/folders.ts'
 import { waitFor } from '../../test/harness/wait.ts'
 import { startLocalServer } from './local-server.ts'
 import { parseRange } from './range-header.ts'
 
-async function served() {
+async function served(socketFolder?: string) {
   const folder = await throwAwayFolder()
   const certificate = await selfSigned()
   const key = new Secret(randomBytes(32))
@@ -28,6 +33,7 @@ async function served() {
     ...certificate,
     host: '127.0.0.1',
     port: 0,
+    ...(socketFolder === undefined ? {} : { socketFolder }),
     targets: [plain],
     signingKey: key,
     clock,
@@ -43,6 +49,22 @@ async function served() {
     await folder.remove()
   })
   return { target: await open('primary'), open, server, clock, certificate, folder: folder.path, lines }
+}
+
+/** A request by way of its Unix socket: status and body. */
+function overSocket(
+  socketPath: string,
+  { method, url }: SignedAddress,
+  body?: Buffer,
+): Promise<{ status: number; body: Buffer }> {
+  const { pathname, search } = new URL(url)
+  return new Promise((resolve, reject) => {
+    const sent = request({ socketPath, method, path: `${pathname}${search}`, agent: false }, (response) => {
+      buffer(response).then((bytes) => resolve({ status: response.statusCode ?? 0, body: bytes }), reject)
+    })
+    sent.setHeader('content-length', body?.length ?? 0)
+    sent.once('error', reject).end(body)
+  })
 }
 
 /** A TLS connection on which a test writes what it likes. */
@@ -166,6 +188,52 @@ test('no log line holds a signature', async () => {
   expect(lines.length).toBeGreaterThan(0)
   expect(lines.join('')).not.toContain(signature.slice(0, 20))
   expect(lines.join('')).not.toContain('signature=')
+})
+
+test('at its socket it answers what was signed, and nothing else; the socket goes with it, and what an earlier one left goes before', async () => {
+  const home = await throwAwayFolder()
+  onTestFinished(() => home.remove())
+  const left = path.join(home.path, newSocketName())
+  await writeFile(left, '')
+  await writeFile(path.join(home.path, 'holdfast-mine.sock'), '')
+  const { target, open, server, clock } = await served(home.path)
+  const socket = server.socket ?? ''
+  expect(isSocketPath(socket)).toBe(true)
+  expect((await readdir(home.path)).sort()).toEqual([path.basename(socket), 'holdfast-mine.sock'].sort())
+  const body = randomBytes(300_000)
+  const put = await target.signPut('db1/a', { size: body.length, sha256: sha256(body) })
+  expect((await overSocket(socket, put, randomBytes(300_000))).status).toBe(400)
+  expect((await overSocket(socket, put, body)).status).toBe(200)
+  expect((await overSocket(socket, put, body)).status).toBe(412)
+  expect(await overSocket(socket, await target.signGet('db1/a'))).toEqual({ status: 200, body })
+  const forged = await open('primary', { key: new Secret(randomBytes(32)) })
+  expect((await overSocket(socket, await forged.signGet('db1/a'))).status).toBe(403)
+  expect((await overSocket(socket, { ...(await target.signGet('db1/a')), method: 'DELETE' as 'GET' })).status).toBe(403)
+  const closed = server.close(0)
+  await clock.advance(1)
+  await closed
+  await expect(stat(socket)).rejects.toMatchObject({ code: 'ENOENT' })
+})
+
+function withFolder(home: string): string {
+  mkdirSync(path.join(home, newSocketName()))
+  return home
+}
+
+test.each([
+  ['a path that is too long for one', (home: string) => path.join(home, 'x'.repeat(80)), /too long for a socket/],
+  ['a file system without any', () => '/proc/self', /no socket could be made/],
+  ['something of such a name that cannot be removed', withFolder, /no socket could be made/],
+])('where there can be no socket it serves by HTTPS alone, and says so: %s', async (_, place, said) => {
+  const home = await throwAwayFolder()
+  onTestFinished(() => home.remove())
+  const folder = place(home.path)
+  await mkdir(folder, { recursive: true })
+  const { target, server, lines } = await served(folder)
+  expect(server.socket).toBeNull()
+  expect(lines.join('')).toMatch(said)
+  await target.put('db1/a', Buffer.from('x'))
+  expect((await sendRaw(await target.signGet('db1/a'))).status).toBe(200)
 })
 
 test('a taken port is port_taken and names it', async () => {

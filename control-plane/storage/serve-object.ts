@@ -26,7 +26,7 @@ export async function serveObject(request: IncomingMessage, response: ServerResp
   response.strictContentLength = true
   response.once('close', () => ended.abort(new HoldfastError('target_unreachable', 'the connection was closed')))
   // the address itself is never logged: whoever reads it could use it until it expires
-  const log = options.log.child({ method: request.method, peer: request.socket.remoteAddress })
+  const log = options.log.child({ method: request.method, peer: request.socket.remoteAddress ?? 'this host' })
   try {
     const allowed = verifyLocalAddress(request.method ?? '', request.url ?? '', options.signingKey, options.clock)
     const target = options.targets.get(allowed.target)

@@ -9,5 +9,6 @@ export function wireAddress(address: SignedAddress, alreadyStored = false): Sign
     validSeconds: Math.floor(address.validSeconds),
     serverCertificateSha256: address.serverCertificateSha256 ?? Buffer.alloc(0),
     alreadyStored,
+    localSocket: address.localSocket ?? '',
   }
 }

@@ -68,6 +68,8 @@ export interface SignedAddress {
   readonly validSeconds: number
   /** SHA-256 of the server's certificate (DER) where it is the control plane's own; else undefined. */
   readonly serverCertificateSha256?: Buffer
+  /** Path of a Unix socket of the control plane that answers the same to who finds it. */
+  readonly localSocket?: string
 }
 
 export interface ObjectHead {

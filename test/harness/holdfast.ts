@@ -87,7 +87,7 @@ export class TestHoldfast implements AsyncDisposable {
     const holdfast = new TestHoldfast({ folder: await throwAwayFolder(), options, recovery }, ports)
     if (!options.catalog) {
       const folder = path.join(holdfast.home, 'catalog')
-      await mkdir(folder, { recursive: true })
+      await mkdir(folder, { recursive: true, mode: 0o700 })
       await copyEmptyCatalog(folder)
     }
     // where the catalog is shared, an operator brings the keyring

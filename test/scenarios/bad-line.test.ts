@@ -81,7 +81,7 @@ const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest()
 
 function onTheWire(address: SignedAddress): SignedRequest {
   const { serverCertificateSha256 = Buffer.alloc(0), ...rest } = address
-  return { ...rest, headers: { ...rest.headers }, serverCertificateSha256, alreadyStored: false }
+  return { ...rest, headers: { ...rest.headers }, serverCertificateSha256, alreadyStored: false, localSocket: '' }
 }
 
 /** Signs as a control plane does: what it was asked for before, it looks for in the store first. */
@@ -103,6 +103,7 @@ function controlPlane({ target, signing }: Store, folder: string) {
           validSeconds: 0,
           serverCertificateSha256: Buffer.alloc(0),
           alreadyStored: true,
+          localSocket: '',
         }
       }),
     )

@@ -13,6 +13,8 @@ export interface LocalSigner {
   readonly key: Secret<Buffer>
   /** SHA-256 of the certificate (DER) that the server shows now; a function where it is renewed. */
   readonly serverCertificateSha256: Buffer | (() => Buffer)
+  /** Path of the server's Unix socket, where it has one. */
+  readonly socket?: string | undefined
   readonly clock: Clock
 }
 
@@ -54,6 +56,7 @@ export function signLocalAddress(target: string, key: string, asked: Asked, sign
     headers: asked.method === 'PUT' ? { 'content-length': String(asked.size) } : {},
     validSeconds: MAX_ADDRESS_SECONDS,
     serverCertificateSha256: typeof pin === 'function' ? pin() : pin,
+    ...(signer.socket ? { localSocket: signer.socket } : {}),
   }
 }
 

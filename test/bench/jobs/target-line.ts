@@ -46,12 +46,14 @@ export async function transferTo(place: Place, backup: BackupPlaceRef): Promise<
   const sent = ({
     headers,
     serverCertificateSha256 = Buffer.alloc(0),
+    localSocket = '',
     ...address
   }: Awaited<ReturnType<typeof target.signGet>>) => ({
     ...address,
     headers: { ...headers },
     serverCertificateSha256,
     alreadyStored: false,
+    localSocket,
   })
   const signPut = async ({ name, size, sha256 }: { name: string; size: number; sha256: Buffer }): Promise<SignedRequest> =>
     sent(await target.signPut(objectKey(backup, name), { size, sha256 }))
@@ -78,6 +80,7 @@ async function openPlace(place: Place): Promise<StorageTarget> {
     baseUrl: `https://127.0.0.1:${served.port}`,
     key: new Secret(Buffer.from(served.key, 'hex')),
     serverCertificateSha256: Buffer.from(served.certificateSha256, 'hex'),
+    socket: served.socket ?? undefined,
     clock: systemClock,
   }
   return openLocal(folder, { ...options, create: true, signer })

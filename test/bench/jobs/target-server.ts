@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
+import path from 'node:path'
 import { startLocalServer } from '../../../control-plane/storage/local-server.ts'
 import { systemClock } from '../../../shared/clock.ts'
 import { giveBack } from '../../../shared/give-back.ts'
@@ -12,6 +13,8 @@ import { LocalTarget, openLocal } from '../../../shared/storage/local/target.ts'
 /** What who signs addresses of it has to know. */
 export interface Served {
   readonly port: number
+  /** Its Unix socket: job and server are on one host. */
+  readonly socket: string | null
   /** Hex. */
   readonly key: string
   readonly certificateSha256: string
@@ -49,12 +52,18 @@ const server = await startLocalServer({
   cert: certificate.cert,
   host: '127.0.0.1',
   port: 0,
+  socketFolder: path.dirname(folder),
   targets: [target],
   signingKey: new Secret(key),
   clock: systemClock,
   log: createLogger({ level: 'silent' }),
 })
-const served: Served = { port: server.port, key: key.toString('hex'), certificateSha256: certificate.sha256 }
+const served: Served = {
+  port: server.port,
+  socket: server.socket,
+  key: key.toString('hex'),
+  certificateSha256: certificate.sha256,
+}
 leaveSpareMemory()
 process.send?.(served)
 process.on('disconnect', () => process.exit())

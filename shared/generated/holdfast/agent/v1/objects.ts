@@ -36,6 +36,11 @@ export interface SignedRequest {
    * to be sent and `url` is empty. The agent asks again after a 412; the control plane then asks the store.
    */
   alreadyStored: boolean;
+  /**
+   * Path of a Unix socket that answers the same without TLS, for an agent on the control plane's own host; empty: none.
+   * Its name is random, so that no other host has it; an agent uses it only where its own user made it. Else: `url`.
+   */
+  localSocket: string;
 }
 
 export interface SignedRequest_HeadersEntry {
@@ -228,6 +233,7 @@ function createBaseSignedRequest(): SignedRequest {
     validSeconds: 0,
     serverCertificateSha256: Buffer.alloc(0),
     alreadyStored: false,
+    localSocket: "",
   };
 }
 
@@ -250,6 +256,9 @@ export const SignedRequest: MessageFns<SignedRequest> = {
     }
     if (message.alreadyStored !== false) {
       writer.uint32(48).bool(message.alreadyStored);
+    }
+    if (message.localSocket !== "") {
+      writer.uint32(58).string(message.localSocket);
     }
     return writer;
   },
@@ -318,6 +327,14 @@ export const SignedRequest: MessageFns<SignedRequest> = {
             message.alreadyStored = reader.bool();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.localSocket = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -363,6 +380,11 @@ export const SignedRequest: MessageFns<SignedRequest> = {
         : isSet(object.already_stored)
         ? globalThis.Boolean(object.already_stored)
         : false,
+      localSocket: isSet(object.localSocket)
+        ? globalThis.String(object.localSocket)
+        : isSet(object.local_socket)
+        ? globalThis.String(object.local_socket)
+        : "",
     };
   },
 
@@ -392,6 +414,9 @@ export const SignedRequest: MessageFns<SignedRequest> = {
     if (message.alreadyStored !== false) {
       obj.alreadyStored = message.alreadyStored;
     }
+    if (message.localSocket !== "") {
+      obj.localSocket = message.localSocket;
+    }
     return obj;
   },
 
@@ -414,6 +439,7 @@ export const SignedRequest: MessageFns<SignedRequest> = {
     message.validSeconds = object.validSeconds ?? 0;
     message.serverCertificateSha256 = object.serverCertificateSha256 ?? Buffer.alloc(0);
     message.alreadyStored = object.alreadyStored ?? false;
+    message.localSocket = object.localSocket ?? "";
     return message;
   },
 };
