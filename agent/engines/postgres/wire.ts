@@ -72,8 +72,11 @@ export class Wire extends EventEmitter {
       plain.setTimeout(0)
       const wire = new Wire(secured ?? plain, place)
       if (secured) secured.on('data', (piece: Buffer) => wire.#takeOwn(piece))
-      else reading.take = (piece) => wire.#take(piece, 0)
-      plain.resume()
+      else {
+        reading.take = (piece) => wire.#take(piece, 0)
+        // its end is told to who listens only
+        plain.resume()
+      }
       return wire
     } catch (error) {
       plain.on('error', () => undefined).destroy()
@@ -201,21 +204,25 @@ async function secure(
   { tls, host }: { tls: 'prefer' | ConnectionOptions; host: string },
   reading: { take(piece: Buffer): boolean },
 ): Promise<TLSSocket | null> {
-  const answered = Promise.withResolvers<string>()
-  reading.take = (piece) => {
-    answered.resolve(piece.toString('latin1'))
-    return true
-  }
-  plain.once('error', answered.reject)
-  plain.once('close', () => answered.reject(closed()))
+  const lost = new Promise<never>((_, reject) => {
+    plain.once('error', reject).once('close', () => reject(closed()))
+  })
+  const answered = new Promise<string>((resolve) => {
+    reading.take = (piece) => {
+      resolve(piece.toString('latin1'))
+      return true
+    }
+  })
   plain.write(SSL_REQUEST)
-  const answer = await answered.promise
+  const answer = await Promise.race([answered, lost])
   if (answer === 'N' && tls === 'prefer') return null
   // more than one byte: whoever sent it wants it to be taken for what comes after the handshake (CVE-2021-23222)
   if (answer !== 'S') throw refused(answer)
   const servername = isIP(host) ? undefined : host
   const secured = connectTls({ socket: plain, servername, ...(tls === 'prefer' ? { rejectUnauthorized: false } : tls) })
-  await once(secured, 'secureConnect')
+  // what fails after another has is no news
+  secured.on('error', () => undefined)
+  await Promise.race([once(secured, 'secureConnect'), lost])
   return secured
 }
 
