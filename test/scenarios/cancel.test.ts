@@ -62,7 +62,7 @@ interface Middle {
   readonly group: number
 }
 
-/** Starts it on a slow line, and waits until the server and psql are in the middle of the rows and wait for each other. */
+/** Starts it on a slow line, and waits until the server and who reads or writes there are in the middle of the rows and wait for each other. */
 async function inTheMiddle(
   start: () => Promise<JobView>,
   slow: (request: SeenRequest) => boolean,
@@ -83,7 +83,6 @@ async function inTheMiddle(
     { timeoutMs: MIDDLE_MS },
   )
   const [group = 0] = await agent.jobProcesses()
-  expect(await running(group)).toEqual(expect.arrayContaining([expect.stringMatching(/ psql$/)]))
   return { job, group }
 }
 
@@ -125,7 +124,7 @@ const contentOf = (database: string) =>
   server.sql(database, 'select count(*)::int as rows, sum(hashtextextended(body, id))::text as hash from big')
 
 describe('a cancel in the middle of the rows', () => {
-  it('of a backup ends psql and its session; nothing counts as a backup, and the next one is good', async () => {
+  it('of a backup ends its sessions; nothing counts as a backup, and the next one is good', async () => {
     const backup = await inTheMiddle(() => bench.holdfast.operator.startBackup('db1/app', 'full'), storesPack, 'ClientWrite')
     const over = await cancel(backup)
     expect(over).toMatchObject({ status: 'cancelled', attempt: 1, error: { code: 'job_cancelled' } })
@@ -139,6 +138,7 @@ describe('a cancel in the middle of the rows', () => {
   it('of a restore leaves no database under the name of the target, nor one half made, and the next one has it', async () => {
     const start = () => bench.holdfast.operator.startRestore(good.id, { target: 'db1/copy' })
     const restore = await inTheMiddle(start, readsPack, 'ClientRead')
+    expect(await running(restore.group)).toEqual(expect.arrayContaining([expect.stringMatching(/ psql$/)]))
     expect(await databases()).toEqual(['app', expect.stringMatching(/^copy_holdfast_/)])
     expect(await cancel(restore)).toMatchObject({ status: 'cancelled', attempt: 1, error: { code: 'job_cancelled' } })
     expect(await databases()).toEqual(['app'])

@@ -50,7 +50,7 @@ export async function backup(plan: BackupPlan<PostgresConfig>, sink: BackupSink,
       await backUpDependencies(session, sink)
       await sink.stream(artifact('sequences'), jsonLines(hold.sequences))
       await backUpGlobals(await seesPasswords(session), { tools, env, maintenance: config.maintenance_database }, sink, run)
-      const context = { config, snapshot: hold.snapshot, session, tools, env, encoding: facts.encoding }
+      const context = { config, snapshot: hold.snapshot, sessions, session, encoding: facts.encoding }
       const rows = await backUpRows(chosen, context, sink, run)
       run.progress({ phase: 'large objects' })
       if (hold.largeObjectsDump) await sink.stream(artifact('large-objects'), hold.largeObjectsDump.bytes)

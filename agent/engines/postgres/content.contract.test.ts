@@ -119,7 +119,7 @@ describe.skipIf(server === null)('postgresql 18', () => {
     ])
   })
 
-  test('a condition of an extension never reaches psql, which would run its commands', async () => {
+  test('a condition of an extension is SQL of the server: no tool sees it that would run its commands', async () => {
     const pwned = path.join(extensions.path, 'pwned')
     await writeExtension(extensions.path, `where name <> E'x' /* \n\\! touch ${pwned}\n */`)
     await makeDatabase(

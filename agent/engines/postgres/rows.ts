@@ -2,14 +2,12 @@ import type { BackupSink } from '../../../shared/artifacts.ts'
 import type { Run } from '../engine.ts'
 import { CHUNKING } from './artifacts.ts'
 import type { PostgresConfig } from './config.ts'
-import { openRowReader } from './copy-out.ts'
-import { fifoSupply } from './fifos.ts'
-import { asciiIdent, ident } from './quote.ts'
-import type { Session } from './session.ts'
+import { copyOut, withRowReader } from './copy-out.ts'
+import { ident } from './quote.ts'
+import type { Session, Sessions } from './session.ts'
 import type { Snapshot } from './snapshot.ts'
 import { countedAs, type Table } from './tables.ts'
 import { together } from './together.ts'
-import type { PostgresTools } from './tools.ts'
 
 /** A table, or a range of the pages of a large one: `to` is left out, null at the end. */
 export interface Piece {
@@ -43,9 +41,9 @@ export async function backUpRows(
   context: {
     readonly config: PostgresConfig
     readonly snapshot: Snapshot
+    readonly sessions: Sessions
+    /** That holds the locks. */
     readonly session: Session
-    readonly tools: PostgresTools
-    readonly env: Readonly<Record<string, string>>
     readonly encoding: string
   },
   sink: BackupSink,
@@ -59,48 +57,29 @@ export async function backUpRows(
   }
   const all = pieces(chosen, context.config.range_bytes)
   run.progress({ phase: 'rows', objectsTotal: all.length })
-  const ours = all.filter((piece) => piece.table.condition !== null)
-  const usual = all.filter((piece) => piece.table.condition === null)
-  const fifos = fifoSupply(run)
-  await together(Math.min(context.config.parallel, usual.length), run, async (worker) => {
-    const reader = openRowReader(fifos, context.snapshot.id, context.tools, context.env, worker)
-    for (let piece = usual.shift(); piece; piece = usual.shift()) {
-      if (!(await reader.lock(relationOf(piece.table, asciiIdent)))) {
-        ours.push(piece)
-        continue
+  const free = [...all]
+  const contended: Piece[] = []
+  await together(Math.min(context.config.parallel, free.length), run, (worker) =>
+    withRowReader(context.sessions, context.snapshot.id, worker, async (reader) => {
+      for (let piece = free.shift(); piece; piece = free.shift()) {
+        if (await reader.lock(relationOf(piece.table))) {
+          add(piece, await reader.read(copyStatement(piece, context.encoding), metaOf(piece, context.encoding), sink))
+        } else contended.push(piece)
       }
-      add(piece, await reader.read(copyStatement(piece, context.encoding, asciiIdent), metaOf(piece, context.encoding), sink))
-    }
-    await reader.close()
-  })
-  for (const piece of ours) add(piece, await readByProtocol(piece, context, sink))
+    }),
+  )
+  // tables that someone waits to have for himself: by the session that holds their locks, one after the other
+  for (const piece of contended) {
+    add(piece, await copyOut(context.session, copyStatement(piece, context.encoding), metaOf(piece, context.encoding), sink))
+  }
   return counts
 }
 
-/**
- * By the session that holds the locks: tables that someone waits for, and those with an extension's own condition, which is SQL
- * of the server that psql must never see. Slower, and not in parallel.
- */
-async function readByProtocol(piece: Piece, context: { session: Session; encoding: string }, sink: BackupSink): Promise<number> {
-  const stream = context.session.copyOut(copyStatement(piece, context.encoding, ident))
-  let rows = 0
-  await sink.stream(metaOf(piece, context.encoding), counted(stream))
-  return rows
+const relationOf = (table: Table) => `${ident(table.schema)}.${ident(table.name)}`
 
-  /** In COPY's text format a newline is the end of a row and nothing else: those in values are escaped. */
-  async function* counted(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-    for await (const piece of bytes) {
-      for (let at = piece.indexOf(10); at >= 0; at = piece.indexOf(10, at + 1)) rows++
-      yield piece
-    }
-  }
-}
-
-const relationOf = (table: Table, quote: (name: string) => string) => `${quote(table.schema)}.${quote(table.name)}`
-
-function copyStatement({ table, pages }: Piece, encoding: string, quote: (name: string) => string): string {
-  const relation = relationOf(table, quote)
-  const columns = table.columns.map(quote).join(', ')
+function copyStatement({ table, pages }: Piece, encoding: string): string {
+  const relation = relationOf(table)
+  const columns = table.columns.map(ident).join(', ')
   const options = `to stdout (encoding '${encoding}')`
   if (table.condition !== null) return `copy (select ${columns} from only ${relation} ${table.condition}) ${options}`
   if (pages === null) return `copy ${relation} ${columns === '' ? '' : `(${columns})`} ${options}`

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import path from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { selfSigned } from '../../../test/harness/certificate.ts'
@@ -7,9 +8,11 @@ import { freePort } from '../../../test/harness/ports.ts'
 import { standingPostgres } from '../../../test/harness/postgres.ts'
 import { startProcess } from '../../../test/harness/processes.ts'
 import { backupPlan, failureOf, restorePlan, withRun } from '../testing/plans.ts'
+import { addressOf } from './address.ts'
 import { postgresConfig } from './config.ts'
 import { discoverAt } from './discover.ts'
 import { postgresEngine as engine } from './postgres.ts'
+import { openSession } from './session.ts'
 import { backUp, configOf, makeDatabase, restoreTo } from './testing/bench.ts'
 
 const server = await standingPostgres(18, () => ({ settings: { wal_level: 'replica', max_wal_senders: '4' } }))
@@ -43,6 +46,18 @@ describe.skipIf(server === null)('postgresql 18', () => {
       expect(failure).toMatchObject({ code: 'source_denied', hint: expect.stringContaining('certificate') })
     }
     expect((await backUp(at('sslmode=disable'))).fingerprint).toEqual(encrypted.fingerprint)
+    // rows too: more of them than are held at a time, and read more slowly than they come
+    const session = await openSession(await addressOf(at(`sslmode=verify-full&sslrootcert=${cert}`)))
+    const encryptedHere = 'select ssl from pg_stat_ssl where pid = pg_backend_pid()'
+    expect(await session.rows(encryptedHere)).toEqual([{ ssl: true }])
+    const hash = createHash('md5')
+    for await (const piece of session.copyOut(`copy (select md5(i::text) from generate_series(1, 100000) i) to stdout`)) {
+      for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve))
+      hash.update(piece)
+    }
+    const sent = `select md5(string_agg(md5(i::text) || E'\n', '' order by i)) as sent from generate_series(1, 100000) i`
+    expect(await session.rows(sent)).toEqual([{ sent: hash.digest('hex') }])
+    await session.close()
     // the standby below is made of these files
     await server.sql('postgres', 'alter system reset all')
   })

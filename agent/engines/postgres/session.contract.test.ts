@@ -9,6 +9,8 @@ const server = await standingPostgres(15)
 
 describe.skipIf(server === null)('a session', () => {
   if (server === null) return
+  /** Rows that the server does not keep anywhere: hundreds of gigabytes. */
+  const ENDLESS = `copy (select repeat('x', 199) from pg_class a, pg_class b, pg_class c, pg_class d) to stdout`
   const copy = (rows: number) => `copy (select repeat('x', 199) from generate_series(1, ${rows})) to stdout`
 
   test('goes on after a COPY of any size, read to its end or left early', async () => {
@@ -39,6 +41,56 @@ describe.skipIf(server === null)('a session', () => {
       expect(await session.rows('select 1 as one')).toEqual([{ one: 1 }])
     }
     await session.close()
+  })
+
+  test('counts the rows of a COPY as the server does, and gives them as they are', async () => {
+    const session = await openSession(await addressOf(configOf(server, 'postgres')))
+    const told: number[] = []
+    const text = `copy (select repeat('y', n % 700), n from generate_series(1, 3000) n) to stdout`
+    const expected = Array.from({ length: 3000 }, (_, n) => `${'y'.repeat((n + 1) % 700)}\t${n + 1}\n`).join('')
+    let got = ''
+    for await (const piece of session.copyOut(text, (rows) => told.push(rows))) got += piece.toString('latin1')
+    expect(got === expected).toBe(true)
+    expect(told).toEqual([3000])
+    for await (const _ of session.copyOut('copy (select 1 where false) to stdout', (rows) => told.push(rows)))
+      expect.unreachable()
+    expect(told).toEqual([3000, 0])
+    await session.close()
+  })
+
+  test('tells what ends a COPY in its middle, and goes on', async () => {
+    const session = await openSession(await addressOf(configOf(server, 'postgres')))
+    const failing = session.copyOut('copy (select 1 / (50000 - n) from generate_series(1, 100000) n) to stdout')
+    await expect(Array.fromAsync(failing, (piece) => piece.length)).rejects.toMatchObject({
+      message: 'postgresql: division by zero',
+    })
+    expect(await session.rows('select 1 as one')).toEqual([{ one: 1 }])
+    await session.close()
+  })
+
+  test('is cut when a COPY is left early of which much is left: the server does not go on with it', async () => {
+    const session = await openSession(await addressOf(configOf(server, 'postgres')))
+    const [mine] = await session.rows<{ pid: number }>('select pg_backend_pid() as pid')
+    for await (const piece of session.copyOut(ENDLESS)) if (piece.length > 0) break
+    await expect(session.rows('select 1')).rejects.toMatchObject({ code: 'source_unreachable' })
+    await expect.poll(() => server.sql('postgres', `select from pg_stat_activity where pid = ${mine?.pid}`)).toEqual([])
+    await session.close()
+  })
+
+  test('that is cut in the middle of a COPY tells who reads it, while rows wait to be used and while they are waited for', async () => {
+    for (const text of [ENDLESS, 'copy (select pg_sleep(60)) to stdout']) {
+      const session = await openSession(await addressOf(configOf(server, 'postgres')))
+      const rows = session.copyOut(text)[Symbol.asyncIterator]()
+      const first = rows.next()
+      if (text.includes('pg_sleep')) first.catch(() => undefined)
+      else await first
+      session.cut()
+      const end = text.includes('pg_sleep')
+        ? first
+        : (async () => void (await rows.next(), await rows.next(), await rows.next()))()
+      await expect(end).rejects.toMatchObject({ code: 'source_unreachable' })
+      await session.close()
+    }
   })
 
   test('that was reset fails what it is asked at that very moment, too', async () => {

@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs'
-import type { Readable } from 'node:stream'
 import { checkServerIdentity as identity, type PeerCertificate } from 'node:tls'
 import type postgres from 'postgres'
 import { HoldfastError } from '../../../shared/errors.ts'
@@ -8,6 +7,7 @@ import type { Run } from '../engine.ts'
 import type { Address } from './address.ts'
 import { fromServer } from './errors.ts'
 import { SESSION_SETTINGS } from './settings.ts'
+import { type Place, Wire } from './wire.ts'
 
 /**
  * One connection that is never silently made anew: a transaction, its snapshot and its locks are gone with it, and going on
@@ -17,9 +17,11 @@ export interface Session {
   rows<Row>(text: string, parameters?: readonly (string | number | boolean)[]): Promise<Row[]>
   /** Several statements, no parameters, no answer. */
   run(text: string): Promise<void>
-  /** What a COPY ... TO STDOUT gives. */
-  copyOut(text: string): AsyncIterable<Buffer>
+  /** The rows that a COPY ... TO STDOUT gives. Each piece is valid until the next is asked for; once all have come, `counted` is told how many rows they were. */
+  copyOut(text: string, counted?: (rows: number) => void): AsyncIterable<Buffer>
   close(): Promise<void>
+  /** Ends it in the middle of whatever it does: who waits for it is told that it was lost. */
+  cut(): void
 }
 
 /**
@@ -70,11 +72,18 @@ export async function openSession(address: Address, applicationName = 'holdfast'
   let lost: unknown
   let closing = false
   const gone = Promise.withResolvers<never>()
+  let wire: Wire | undefined
+  const place = placeOf(address)
   // whoever asks for something hears of it
   gone.promise.catch(() => undefined)
+  const dial = async () => {
+    wire = await Wire.open(place)
+    return wire
+  }
   const sql = connect({
     ...serverOf(address),
     ...FIXED_OPTIONS,
+    ...{ socket: () => dial() },
     // the client leaves out what is falsy, so numbers are texts, unlike in its types
     connection: { application_name: applicationName, ...SESSION_SETTINGS } as unknown as Partial<postgres.ConnectionParameters>,
     // a notice of the server is no answer to anything that is asked here
@@ -99,11 +108,20 @@ export async function openSession(address: Address, applicationName = 'holdfast'
     rows: (text, parameters = []) =>
       guarded(async () => Array.from(await sql.unsafe(text, [...parameters], { prepare: false }))) as never,
     run: (text) => guarded(async () => void (await sql.unsafe(text).simple())),
-    copyOut: (text) => copyOut(() => guarded(() => sql.unsafe(text).readable())),
+    copyOut: async function* (text, counted = () => undefined) {
+      if (!wire) throw lost
+      yield* wire.rows(async () => {
+        const { count } = await guarded(() => sql.unsafe(text).simple())
+        counted(count)
+        return count
+      })
+    },
     close: async () => {
       closing = true
+      if (wire?.isReading) wire.destroy()
       await sql.end({ timeout: 0 })
     },
+    cut: () => wire?.destroy(),
   }
   try {
     await session.rows('select 1')
@@ -116,39 +134,6 @@ export async function openSession(address: Address, applicationName = 'holdfast'
   } catch (error) {
     await session.close()
     throw error
-  }
-}
-
-/**
- * When the reader leaves early the rest is read and thrown away: a backend that waits to send does not notice a connection
- * that was given up. What goes this way is small (copy-out.ts reads the tables).
- */
-async function* copyOut(begin: () => Promise<Readable>): AsyncGenerator<Buffer> {
-  const stream = await begin()
-  stream.once('end', () => wake(stream))
-  try {
-    yield* stream.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>
-  } catch (error) {
-    throw fromServer(error)
-  } finally {
-    if (!stream.readableEnded && !stream.destroyed) {
-      const closed = new Promise((resolve) => stream.once('close', resolve))
-      stream.resume()
-      await closed
-    }
-  }
-}
-
-/**
- * The client (postgres 3.4.9) holds its socket back when a piece fills the buffer, and lets it go when the stream wants more. After the
- * last piece it never does, so the end of the statement may never be read, and the next one hangs.
- */
-function wake(stream: Readable): void {
-  try {
-    stream._read(0)
-  } catch {
-    // the connection has gone meanwhile: the next statement says so
-    return
   }
 }
 
@@ -167,20 +152,21 @@ const FIXED_OPTIONS = {
   publications: 'none',
 } as const
 
-function serverOf(address: Address) {
-  const socket = address.host.startsWith('/')
-  return {
-    host: socket ? 'localhost' : address.host,
-    port: address.port,
-    ...(socket ? { path: `${address.host}/.s.PGSQL.${address.port}` } : {}),
-    user: address.user,
-    database: address.database,
-    password: () => address.password?.reveal() ?? '',
-    ssl: socket ? (false as const) : tlsOptions(address),
-  }
+/** The client is given its connection, and neither makes nor secures one. */
+const serverOf = (address: Address) => ({
+  user: address.user,
+  database: address.database,
+  password: () => address.password?.reveal() ?? '',
+  ssl: false as const,
+})
+
+function placeOf(address: Address): Place {
+  const { host, port } = address
+  if (host.startsWith('/')) return { host: 'localhost', port, path: `${host}/.s.PGSQL.${port}`, tls: false }
+  return { host, port, tls: tlsOptions(address) }
 }
 
-function tlsOptions(address: Address): boolean | 'prefer' | object {
+function tlsOptions(address: Address): Place['tls'] {
   const { mode, rootCert, cert, key } = address.tls
   if (mode === 'disable') return false
   if (mode === 'prefer' && !cert) return 'prefer'
