@@ -6,7 +6,7 @@ import fc from 'fast-check'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { decompress, decompressNow } from './compressor.ts'
 import { LIMITS } from './format.ts'
-import { compress } from './packing.mjs'
+import { compress, FAST, NARROW } from './packing.mjs'
 import { dumpLike, seededBytes } from './testing/content.ts'
 import { temporaryFolder } from './testing/temporary-folders.ts'
 import { AT_START, tryZstd, type ZstdInUse } from './zstd-check.ts'
@@ -66,6 +66,21 @@ describe('a zstd that loses or changes data is found before anything is done wit
       { later: async (frame, length) => (length > 3_000_000 ? Buffer.alloc(length, 1) : good.later(frame, length)) },
       'gives a block of zeros back as something else',
     ],
+    [
+      'decoding at once changes a byte of what is long',
+      { now: (frame, length) => (length > 2_000_000 ? flip(good.now(frame, length), 2_400_000) : good.now(frame, length)) },
+      'gives 2500000 bytes of text back as something else',
+    ],
+    [
+      'decoding in another thread changes what goes over the end of a block of the library',
+      { later: async (frame, length) => (length > 131_072 ? Buffer.alloc(length, 1) : good.later(frame, length)) },
+      'gives 131073 bytes of text back as something else',
+    ],
+    ...[NARROW, FAST].map((settings): [string, Partial<ZstdInUse>, string] => [
+      `compressing is wrong with the settings ${JSON.stringify(settings)}`,
+      { compress: (plain, given) => (given === settings ? Buffer.from('abc') : compress(plain, given)) },
+      'fails with 300000 bytes of text',
+    ]),
     ['decoding fails', { later: () => Promise.reject(new Error('no')) }, 'fails with three bytes as they are'],
     [
       'compressing and decoding are wrong in the same way',

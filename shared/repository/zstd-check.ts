@@ -1,3 +1,4 @@
+import { createCipheriv } from 'node:crypto'
 import { HoldfastError } from '../errors.ts'
 import { decompress, decompressNow } from './compressor.ts'
 import { LIMITS } from './format.ts'
@@ -34,11 +35,11 @@ export const requireZstdAtStart = (): Promise<void> => (triedAtStart ??= tryZstd
 
 /** Throws `internal` with what went wrong. */
 export async function tryZstd(zstd: ZstdInUse, longest: number = LIMITS.block): Promise<void> {
-  for (const [what, frame, plain] of FOREIGN) await comesBack(zstd, what, Buffer.from(frame, 'hex'), Buffer.from(plain))
-  for (const [what, plain, ways] of samples(longest)) {
-    for (const settings of ways) {
+  for (const [what, frame, plain] of FOREIGN) await comesBack(zstd, what, Buffer.from(frame, 'hex'), Buffer.from(plain), BOTH)
+  for (const { what, plain, compressed, decoded } of samples(longest)) {
+    for (const settings of compressed) {
       const frame = attempt(what, () => zstd.compress(plain, settings))
-      await comesBack(zstd, what, frame, plain)
+      await comesBack(zstd, what, frame, plain, decoded)
       free(frame)
     }
     free(plain)
@@ -46,12 +47,17 @@ export async function tryZstd(zstd: ZstdInUse, longest: number = LIMITS.block): 
   await wrongIsRefused(zstd)
 }
 
-async function comesBack(zstd: ZstdInUse, what: string, frame: Buffer, plain: Buffer): Promise<void> {
-  const { length } = plain
-  const decoded = [attempt(what, () => zstd.now(frame, length)), await attempt(what, () => zstd.later(frame, length))]
-  for (const one of decoded) {
-    if (!one.equals(plain)) throw broken(`gives ${what} back as something else`)
-    free(one)
+/** Both are the same code of the library, and other code of Node's. */
+type Form = 'now' | 'later'
+const NOW: readonly Form[] = ['now']
+const LATER: readonly Form[] = ['later']
+const BOTH: readonly Form[] = ['now', 'later']
+
+async function comesBack(zstd: ZstdInUse, what: string, frame: Buffer, plain: Buffer, forms: readonly Form[]): Promise<void> {
+  for (const form of forms) {
+    const decoded = await attempt(what, () => zstd[form](frame, plain.length))
+    if (!decoded.equals(plain)) throw broken(`gives ${what} back as something else`)
+    free(decoded)
   }
 }
 
@@ -68,7 +74,7 @@ async function wrongIsRefused(zstd: ZstdInUse): Promise<void> {
     ['a frame that is shorter than is said', frame, length + 1],
   ]
   for (const [what, bytes, said] of wrong) {
-    for (const form of ['now', 'later'] as const) {
+    for (const form of BOTH) {
       const [result] = await Promise.allSettled([(async () => zstd[form](bytes, said))()])
       if (result.status === 'fulfilled') throw broken(`takes ${what}`)
     }
@@ -87,32 +93,50 @@ const FOREIGN = [
 
 const WAYS = [WIDE, NARROW, FAST]
 
-/** Lengths around those of the library's blocks (128 KiB), beyond its windows (256 KiB and 2 MiB), and the longest that there are. */
-function* samples(longest: number): Generator<readonly [what: string, plain: Buffer, ways: readonly Settings[]]> {
-  for (const length of [0, 1, 64, 131_071, 131_072, 131_073]) yield [`${length} bytes of text`, text(length), [WIDE]]
-  yield ['300000 bytes of text', text(300_000), WAYS]
-  yield ['bytes that do not shrink', noise(400_000), WAYS]
-  if (longest < LIMITS.block) return
-  yield ['2500000 bytes of text', text(2_500_000), [WIDE]]
-  yield ['a block of zeros', Buffer.alloc(LIMITS.block), [WIDE]]
+interface Sample {
+  readonly what: string
+  readonly plain: Buffer
+  readonly compressed: readonly Settings[]
+  readonly decoded: readonly Form[]
 }
 
-/** Lines in which numbers count up: long matches, short ones and single bytes. */
+/**
+ * Lengths around those of the library's blocks (128 KiB), beyond its windows (256 KiB and 2 MiB), and the longest that there are. In another thread one of each kind is decoded: empty, as it is,
+ * compressed, over the end of a block, the longest.
+ */
+function* samples(longest: number): Generator<Sample> {
+  for (const [length, decoded] of SHORT)
+    yield { what: `${length} bytes of text`, plain: text(length), compressed: [WIDE], decoded }
+  yield { what: '300000 bytes of text', plain: text(300_000), compressed: WAYS, decoded: NOW }
+  yield { what: 'bytes that do not shrink', plain: noise(400_000), compressed: WAYS, decoded: NOW }
+  if (longest < LIMITS.block) return
+  yield { what: '2500000 bytes of text', plain: text(2_500_000), compressed: [WIDE], decoded: NOW }
+  yield { what: 'a block of zeros', plain: Buffer.alloc(LIMITS.block), compressed: [WIDE], decoded: LATER }
+}
+
+const SHORT = [
+  [0, BOTH],
+  [1, NOW],
+  [64, BOTH],
+  [131_071, NOW],
+  [131_072, NOW],
+  [131_073, BOTH],
+] as const
+
+/** Lines in which numbers count up: long matches, short ones and single bytes. Of 52 bytes, so that numbers are whole words: this runs before it is compiled. */
 function text(length: number): Buffer {
-  const plain = Buffer.alloc(length, 'row 0000\tname of a customer\t2026-01-01 00:00:00+00\t\\N\n')
-  for (let at = 4, n = 0; at + 4 <= length; at += 53, n++) plain.writeUInt32LE(Math.imul(n, 2_654_435_761) >>> (n % 24), at)
+  const words = new Uint32Array(Math.ceil(length / 4))
+  const plain = Buffer.from(words.buffer, 0, length)
+  plain.fill('row 0000\tname of a customer\t2026-01-01 00:00:00Z\t\\N\n')
+  for (let at = 1, n = 0; at < words.length; at += 13, n++) words[at] = Math.imul(n, 2_654_435_761) >>> (n % 24)
   return plain
 }
 
+/** By a cipher, for the same reason. */
 function noise(length: number): Buffer {
-  const plain = Buffer.alloc(length)
-  let state = 2_463_534_242
-  for (let at = 0; at < length; at += 4) {
-    state ^= state << 13
-    state ^= state >>> 17
-    state ^= state << 5
-    plain.writeInt32LE(state, at)
-  }
+  const zeros = Buffer.alloc(length)
+  const plain = createCipheriv('aes-128-ctr', zeros.subarray(0, 16), zeros.subarray(0, 16)).update(zeros)
+  free(zeros)
   return plain
 }
 
