@@ -47,6 +47,20 @@ const open = (object: Buffer) => openContents(object, backup, 2, dataKey)
 const reads = (change: object) => contentsSchema.safeParse({ ...contents, ...change }).success
 
 describe('contents', () => {
+  test.each([
+    [
+      'another value',
+      (json: Buffer) => zstdCompressSync(Buffer.from(String(json).replace('17', '71'))),
+      'opened as something else',
+    ],
+    ['a frame that is cut', (json: Buffer) => compress(json).subarray(0, -1), 'did not open again'],
+    ['a frame of fewer bytes', (json: Buffer) => compress(json.subarray(1)), 'did not open again'],
+  ])('that do not come back as they were are not sent: %s', (_, compressWrongly, said) => {
+    expect(() => sealContents(contents, backup, 2, dataKey, compressWrongly)).toThrow(
+      expect.objectContaining({ code: 'internal', message: expect.stringContaining(said) }),
+    )
+  })
+
   test('come back as they were, and are as long as the Padmé length of what is in them', () => {
     const lengths = new Set<number>()
     for (let n = 0; n < 40; n++) {

@@ -5,6 +5,7 @@ import { hasTooManyValues, listOf, mapOf, readJson } from '../json.ts'
 import { type BackupPlaceRef, contentsName, objectKey } from '../manifest/layout.ts'
 import { fingerprintSchema } from '../results.ts'
 import { ByteReader } from './bytes.ts'
+import { spoiled } from './codec-threads.ts'
 import { decompressNow } from './compressor.ts'
 import { CONTENTS_MAGIC, contentsKey, damaged, LIMITS, padme, placeOf, SALT_BYTES, TAG_BYTES } from './format.ts'
 import { compress } from './packing.mjs'
@@ -62,22 +63,46 @@ export function requireReadable(what: string, json: Buffer): void {
 
 const sealPlace = (backup: BackupPlaceRef, attempt: number) => ({ backup, attempt, object: contentsName(attempt) })
 
-export function sealContents(contents: Contents, backup: BackupPlaceRef, attempt: number, dataKey: Buffer): Buffer {
+/** The object, opened again: without it no byte of the backup could be restored. Throws `internal` when it does not come back as it was. */
+export function sealContents(
+  contents: Contents,
+  backup: BackupPlaceRef,
+  attempt: number,
+  dataKey: Buffer,
+  compressWith: (json: Buffer) => Buffer = compress,
+): Buffer {
   const json = Buffer.from(JSON.stringify(contents))
   requireReadable('contents', json)
-  const frame = compress(json)
+  const frame = compressWith(json)
   const around = CONTENTS_MAGIC.length + SALT_BYTES + TAG_BYTES
   const plain = Buffer.alloc(padme(around + 8 + frame.length) - around)
   plain.writeUInt32LE(frame.length, 0)
   plain.writeUInt32LE(json.length, 4)
   frame.copy(plain, 8)
   const salt = randomBytes(SALT_BYTES)
-  return Buffer.concat([CONTENTS_MAGIC, salt, seal(contentsKey(dataKey, salt), sealPlace(backup, attempt), 'contents', 0, plain)])
+  const sealed = seal(contentsKey(dataKey, salt), sealPlace(backup, attempt), 'contents', 0, plain)
+  const object = Buffer.concat([CONTENTS_MAGIC, salt, sealed])
+  requireOpens(object, json, () => openJson(object, backup, attempt, dataKey))
+  return object
 }
 
-export function openContents(object: Buffer, backup: BackupPlaceRef, attempt: number, dataKey: Buffer): Contents {
+function requireOpens(object: Buffer, json: Buffer, open: () => Buffer): void {
+  let opened: Buffer
+  try {
+    opened = open()
+  } catch (cause) {
+    throw spoiled(`the contents, ${object.length} bytes, did not open again`, cause)
+  }
+  if (!opened.equals(json)) throw spoiled(`the contents, ${object.length} bytes, opened as something else`)
+}
+
+const failing = (backup: BackupPlaceRef, attempt: number) => {
   const key = objectKey(backup, contentsName(attempt))
-  const fail = (what: string, cause?: unknown) => damaged(key, what, cause)
+  return (what: string, cause?: unknown) => damaged(key, what, cause)
+}
+
+function openJson(object: Buffer, backup: BackupPlaceRef, attempt: number, dataKey: Buffer): Buffer {
+  const fail = failing(backup, attempt)
   if (object.length > LIMITS.head) throw fail('it is too large')
   const reader = new ByteReader(object, fail)
   if (!reader.take(CONTENTS_MAGIC.length).equals(CONTENTS_MAGIC)) throw fail('it is no contents')
@@ -87,8 +112,12 @@ export function openContents(object: Buffer, backup: BackupPlaceRef, attempt: nu
   const frameLength = inner.u32()
   const jsonLength = inner.u32()
   if (jsonLength > LIMITS.head) throw fail('it is too large')
-  const json = decompressNow(inner.take(frameLength), jsonLength, fail)
-  const contents = readJson(json, contentsSchema)
+  return decompressNow(inner.take(frameLength), jsonLength, fail)
+}
+
+export function openContents(object: Buffer, backup: BackupPlaceRef, attempt: number, dataKey: Buffer): Contents {
+  const fail = failing(backup, attempt)
+  const contents = readJson(openJson(object, backup, attempt, dataKey), contentsSchema)
   if (!contents.success) throw fail('it is of another shape', contents.error)
   const { host, source, id } = contents.data
   if (placeOf({ host, source, id }) !== placeOf(backup)) throw fail('it is of another backup')
