@@ -17,7 +17,7 @@ export interface Session {
   rows<Row>(text: string, parameters?: readonly (string | number | boolean)[]): Promise<Row[]>
   /** Several statements, no parameters, no answer. */
   run(text: string): Promise<void>
-  /** The rows that a COPY ... TO STDOUT gives. Each piece is valid until the next is asked for; once all have come, `counted` is told how many rows they were. */
+  /** The rows that a COPY ... TO STDOUT gives. Each piece is valid until the next is asked for; once all have come, `counted` is told how many rows they were. Left early, it cuts the session. */
   copyOut(text: string, counted?: (rows: number) => void): AsyncIterable<Buffer>
   close(): Promise<void>
   /** Ends it in the middle of whatever it does: who waits for it is told that it was lost. */
@@ -109,8 +109,7 @@ export async function openSession(address: Address, applicationName = 'holdfast'
       guarded(async () => Array.from(await sql.unsafe(text, [...parameters], { prepare: false }))) as never,
     run: (text) => guarded(async () => void (await sql.unsafe(text).simple())),
     copyOut: async function* (text, counted = () => undefined) {
-      if (!wire) throw lost
-      yield* wire.rows(async () => {
+      yield* (wire as Wire).rows(async () => {
         const { count } = await guarded(() => sql.unsafe(text).simple())
         counted(count)
         return count

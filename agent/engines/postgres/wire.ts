@@ -19,8 +19,6 @@ const CONNECT_MS = 30_000
 const READ_BYTES = 64 * 1024
 /** Rows are given out so many bytes at a time. */
 const PIECE_BYTES = 128 * 1024
-/** Of a COPY that is left early so much is thrown away, and the connection can be used again; beyond that it is cut. */
-const THROWN_AWAY_BYTES = 64 * 1024 * 1024
 /** PostgreSQL 18, 54.2.10. */
 const SSL_REQUEST = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47])
 
@@ -39,8 +37,6 @@ export class Wire extends EventEmitter {
   #held: { readonly piece: Buffer; readonly at: number } | null = null
   #reading = false
   #wake: () => void = () => undefined
-  /** Null while rows are wanted. */
-  #thrownAway: number | null = null
 
   private constructor(socket: Socket, { host, port }: Place) {
     super()
@@ -113,7 +109,7 @@ export class Wire extends EventEmitter {
 
   /**
    * The rows of the COPY ... TO STDOUT that `ask` asks for, and whose number it gives when all have come. Each piece is valid until the next is asked for. Throws what `ask` throws,
-   * and `source_corrupt` when the server says another number than came.
+   * and `source_corrupt` when the server says another number than came. Left early, the connection is cut.
    */
   async *rows(ask: () => Promise<number>): AsyncGenerator<Buffer> {
     const frames = this.#frames
@@ -141,19 +137,11 @@ export class Wire extends EventEmitter {
       if (said !== frames.count) throw miscounted(said, frames.count)
       if (frames.filled.length > 0) yield frames.filled
     } finally {
-      if (!over) await this.#throwAway(answer)
+      // who leaves early goes no further: to read the rest, in which there may be no row for hours, would only keep the failure
+      if (!over) this.destroy()
       frames.end()
       this.#reading = false
     }
-  }
-
-  /** A backend that waits to send does not notice a connection that nobody reads: the rest is read. */
-  async #throwAway(answer: Promise<unknown>): Promise<void> {
-    this.#thrownAway = 0
-    this.#goOn()
-    // whoever left is not told how it ended; the next statement is
-    await answer.catch(() => undefined)
-    this.#thrownAway = null
   }
 
   #goOn(): void {
@@ -165,30 +153,19 @@ export class Wire extends EventEmitter {
 
   /** False when the rest of it is held, and nothing is to be read before there is room. */
   #take(piece: Buffer, from: number): boolean {
-    let at = from
+    let at: number
     try {
-      for (;;) {
-        at = this.#frames.take(piece, at)
-        const others = this.#frames.others()
-        if (others) this.emit('data', others)
-        if (at === piece.length) return true
-        if (this.#thrownAway === null) break
-        this.#forget()
-      }
+      at = this.#frames.take(piece, from)
     } catch (error) {
       this.destroy(error as Error)
       return true
     }
+    const others = this.#frames.others()
+    if (others) this.emit('data', others)
+    if (at === piece.length) return true
     this.#held = { piece, at }
     this.#wake()
     return false
-  }
-
-  #forget(): void {
-    const { filled } = this.#frames
-    this.#thrownAway = (this.#thrownAway ?? 0) + filled.length
-    if (this.#thrownAway > THROWN_AWAY_BYTES) throw new Error('the rest of a COPY was not wanted')
-    this.#frames.fillInto(filled)
   }
 
   /** Of TLS: memory of its own. */
