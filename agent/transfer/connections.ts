@@ -11,7 +11,7 @@ import type { Way } from './request.ts'
 
 const CONNECT_MS = 10_000
 /** Neither a byte sent nor one received for so long: the connection is given up. */
-const SILENCE_MS = 60_000
+export const SILENCE_MS = 60_000
 const OTHERS_WRITE = 0o022
 
 /** Kept-alive connections, apart for each certificate that is expected: one made for a pin never carries another's requests. */
@@ -24,10 +24,10 @@ export class Connections {
   to({ origin, pin, localSocket }: Address): Way {
     if (localSocket !== null && this.#answers(localSocket)) {
       const connect = () => overSocket(localSocket, () => void this.#refused.add(localSocket))
-      return { dispatcher: this.#agent(localSocket, connect), origin: 'http://localhost' }
+      return { dispatcher: this.#agent(localSocket, connect), origin: 'http://localhost', onThisHost: true }
     }
     // the SHA-256 of the server's certificate; empty: the usual roots vouch for it
-    return { dispatcher: this.#agent(pin.toString('hex'), pin.length > 0 ? () => pinned(pin) : usual), origin }
+    return { dispatcher: this.#agent(pin.toString('hex'), pin.length > 0 ? () => pinned(pin) : usual), origin, onThisHost: false }
   }
 
   #answers(socket: string): boolean {

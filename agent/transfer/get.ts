@@ -4,6 +4,7 @@ import { giveBack } from '../../shared/give-back.ts'
 import { MAX_OBJECT_BYTES } from '../../shared/storage/target.ts'
 import { type Address, requireAddress } from './address.ts'
 import { type Meaning, meaningOf, Problem } from './answers.ts'
+import { ObjectFiles } from './object-files.ts'
 import { Patience } from './patience.ts'
 import { request, type Taker } from './request.ts'
 import type { Line } from './transfer.ts'
@@ -20,10 +21,12 @@ const KEPT_ADDRESSES = 512
 
 export class Getter {
   readonly #line: Line
+  readonly #files: ObjectFiles
   readonly #addresses = new Map<string, Address>()
 
   constructor(line: Line) {
     this.#line = line
+    this.#files = new ObjectFiles(line)
   }
 
   async get(key: string, range: Range | null, signal: AbortSignal): Promise<Buffer> {
@@ -33,7 +36,10 @@ export class Getter {
     try {
       for (;;) {
         try {
-          const received = await this.#receive(key, await this.#addressOf(key, signal), range, signal)
+          const address = await this.#addressOf(key, signal)
+          const read = await this.#files.get(key, address, range, signal)
+          if (read) return read
+          const received = await this.#receive(key, address, range, signal)
           if (Buffer.isBuffer(received)) return received
           if (received.meaning === 'new-address') this.#addresses.delete(key)
           await patience.afterAnswer(received.meaning, received.status, received.code, signal)

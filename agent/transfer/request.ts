@@ -6,6 +6,8 @@ export interface Way {
   readonly dispatcher: Dispatcher
   /** As the dispatcher knows it. */
   readonly origin: string
+  /** By the control plane's own socket. */
+  readonly onThisHost: boolean
 }
 
 export interface Request extends Way, Pick<Dispatcher.RequestOptions, 'method' | 'headers' | 'body'> {
@@ -30,7 +32,7 @@ export interface Taker {
  */
 export function request(
   address: string,
-  { dispatcher, signal, ...options }: Request,
+  { dispatcher, signal, onThisHost: _, ...options }: Request,
   begin: (status: number, headers: IncomingHttpHeaders) => Taker | null,
 ): Promise<void> {
   const { pathname, search } = new URL(address)

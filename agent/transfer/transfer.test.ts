@@ -1,37 +1,22 @@
 import { randomBytes } from 'node:crypto'
-import { chmod, chown, rename, rm, symlink, writeFile } from 'node:fs/promises'
-import { createServer as createTlsServer } from 'node:https'
 import { createRequire } from 'node:module'
 import { type AddressInfo, createServer } from 'node:net'
-import path from 'node:path'
 import { expect, onTestFinished, test, vi } from 'vitest'
 import { systemClock } from '../../shared/clock.ts'
 import { FakeClock } from '../../shared/fake-clock.ts'
 import type { SignedRequest } from '../../shared/generated/holdfast/agent/v1/objects.ts'
 import { createLogger } from '../../shared/log.ts'
 import { newSocketName } from '../../shared/storage/local/socket-path.ts'
-import { selfSigned } from '../../test/harness/certificate.ts'
-import { throwAwayFolder } from '../../test/harness/folders.ts'
 import { waitFor } from '../../test/harness/wait.ts'
 import { requireAddress } from './address.ts'
 import { failure, meaningOf } from './answers.ts'
 import { Patience } from './patience.ts'
+import { answering, signed } from './testing/answering.ts'
 import { type Pace, Throttle, unlimited } from './throttle.ts'
 import { createTransfer } from './transfer.ts'
 
 const log = createLogger({ level: 'silent' })
 const { signal } = new AbortController()
-
-const signed = (changed: Partial<SignedRequest>): SignedRequest => ({
-  method: 'GET',
-  url: 'https://store.example.com/a?signature=x',
-  headers: {},
-  validSeconds: 900,
-  serverCertificateSha256: Buffer.alloc(0),
-  alreadyStored: false,
-  localSocket: '',
-  ...changed,
-})
 
 test('addresses are used only over https, or on this machine, and set no header of the connection', () => {
   expect(requireAddress(signed({}), 'GET', 'object a', 0).origin).toBe('https://store.example.com')
@@ -174,20 +159,6 @@ test('without a rate nothing is held back', async () => {
   expect(clock.sleeping).toBe(0)
 })
 
-/** A server that answers everything with the same bytes and closes. `asked` gets the first line of each request. At a socket, where one is named. */
-async function answering(bytes: Buffer, asked: string[] = [], at?: string): Promise<string> {
-  const server = createServer((socket) => {
-    socket.on('error', () => undefined)
-    socket.once('data', (head: Buffer) => {
-      asked.push(head.toString('latin1').split('\r\n', 1)[0] as string)
-      socket.end(bytes)
-    })
-  })
-  await new Promise<void>((resolve) => server.listen(at === undefined ? { port: 0, host: '127.0.0.1' } : { path: at }, resolve))
-  onTestFinished(() => new Promise<void>((resolve) => server.close(() => resolve())))
-  return at ?? `http://127.0.0.1:${(server.address() as AddressInfo).port}/a`
-}
-
 function reader(url: string, limits: { patienceMs?: number }, download: Pace = unlimited) {
   const transfer = createTransfer({
     signPuts: async () => [],
@@ -324,117 +295,6 @@ test('an address is asked for as it was signed, path and query', async () => {
   expect(await reader(`${url}%2Fb/c?sig=%2B%3D&x`, {}).get('a', null, signal)).toEqual(Buffer.from('ab'))
   expect(asked).toEqual(['GET /a%2Fb/c?sig=%2B%3D&x HTTP/1.1'])
 })
-
-/** The control plane's own server by HTTPS, with a reader of what lies there, and a path where its socket may be. */
-async function ownServer() {
-  const folder = await throwAwayFolder()
-  const certificate = await selfSigned()
-  let gets = 0
-  const server = createTlsServer({ key: certificate.key.reveal(), cert: certificate.cert }, (_, response) => {
-    gets++
-    response.end('by HTTPS')
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const localSocket = path.join(folder.path, newSocketName())
-  let address = signed({
-    url: `https://127.0.0.1:${(server.address() as AddressInfo).port}/a?signature=x`,
-    serverCertificateSha256: certificate.sha256,
-    localSocket,
-  })
-  const signGets = async () => [address]
-  const transfer = createTransfer({ signPuts: async () => [], signGets, clock: systemClock, log })
-  onTestFinished(async () => {
-    await transfer.close()
-    server.close()
-    await folder.remove()
-  })
-  /** What is signed from now on names another socket. */
-  const startAgain = () => {
-    address = { ...address, localSocket: path.join(folder.path, newSocketName()) }
-    return address.localSocket
-  }
-  return { transfer, localSocket, startAgain, gets: () => gets }
-}
-
-/** As a control plane that was killed leaves it: a server that ends removes its own. */
-async function leftBehind(at: string): Promise<void> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen({ path: `${at}.made` }, resolve))
-  await rename(`${at}.made`, at)
-  await new Promise<void>((resolve) => server.close(() => resolve()))
-}
-
-const BY_SOCKET = Buffer.from('HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nby socket')
-
-test('on the control plane’s own host objects go by its socket, and nothing goes over the network', async () => {
-  const { transfer, localSocket, gets } = await ownServer()
-  const asked: string[] = []
-  await answering(BY_SOCKET, asked, localSocket)
-  expect(String(await transfer.get('a', null, signal))).toBe('by socket')
-  expect(String(await transfer.get('b', null, signal))).toBe('by socket')
-  expect(asked).toEqual(['GET /a?signature=x HTTP/1.1', 'GET /a?signature=x HTTP/1.1'])
-  expect(gets()).toBe(0)
-  expect(transfer.totals.retries).toBe(0)
-})
-
-test('on another host there is no such socket: objects go over HTTPS at once, and also when one is there a moment later', async () => {
-  const { transfer, localSocket, gets } = await ownServer()
-  expect(String(await transfer.get('a', null, signal))).toBe('by HTTPS')
-  await answering(BY_SOCKET, [], localSocket)
-  expect(String(await transfer.get('a', null, signal))).toBe('by HTTPS')
-  expect(gets()).toBe(2)
-  expect(transfer.totals.retries).toBe(0)
-})
-
-test('a socket at which nobody answers any more is given up: after one try objects go over HTTPS', async () => {
-  const { transfer, localSocket, gets } = await ownServer()
-  await leftBehind(localSocket)
-  expect(String(await transfer.get('a', null, signal))).toBe('by HTTPS')
-  expect(String(await transfer.get('a', null, signal))).toBe('by HTTPS')
-  expect(gets()).toBe(2)
-  expect(transfer.totals.retries).toBe(1)
-})
-
-test('in the middle of a job the control plane starts again: what was being read goes by its new socket', async () => {
-  const { transfer, localSocket, startAgain, gets } = await ownServer()
-  await answering(BY_SOCKET, [], localSocket)
-  expect(String(await transfer.get('a', null, signal))).toBe('by socket')
-  await rm(localSocket)
-  await answering(BY_SOCKET, [], startAgain())
-  expect(String(await transfer.get('a', null, signal))).toBe('by socket')
-  expect(gets()).toBe(0)
-  expect(transfer.totals.retries).toBe(1)
-})
-
-const ANOTHER_USER = 65534
-const elsewhere = (at: string) => path.join(path.dirname(at), 'other.sock')
-
-type Strange = [what: string, program: (at: string) => string, lay: (at: string) => Promise<void>]
-
-const STRANGE: Strange[] = [
-  ['a link to another program’s', elsewhere, (at) => symlink(elsewhere(at), at)],
-  ['a file', elsewhere, (at) => writeFile(at, '')],
-  ['in a folder that others may write', (at) => at, (at) => chmod(path.dirname(at), 0o770)],
-]
-/** Only root can make these. */
-const OTHERS: Strange[] = [
-  ['another user’s', (at) => at, (at) => chown(at, ANOTHER_USER, ANOTHER_USER)],
-  ['in another user’s folder', (at) => at, (at) => chown(path.dirname(at), ANOTHER_USER, ANOTHER_USER)],
-]
-
-test.each([...STRANGE, ...(process.geteuid?.() === 0 ? OTHERS : [])])(
-  'a socket that another user could have put there is never connected to: %s',
-  async (_, program, lay) => {
-    const { transfer, localSocket, gets } = await ownServer()
-    const asked: string[] = []
-    await answering(BY_SOCKET, asked, program(localSocket))
-    await lay(localSocket)
-    expect(String(await transfer.get('a', null, signal))).toBe('by HTTPS')
-    expect(gets()).toBe(1)
-    expect(asked).toEqual([])
-    expect(transfer.totals.retries).toBe(0)
-  },
-)
 
 test('of undici no more is loaded than a transfer needs: its main module is 4 MB in each job', () => {
   const loaded = Object.keys(createRequire(import.meta.url).cache)

@@ -12,6 +12,7 @@ import { createLogger } from '../../shared/log.ts'
 import { Secret } from '../../shared/secret.ts'
 import { sha256 } from '../../shared/storage/contract.ts'
 import { sendRaw } from '../../shared/storage/contract-addresses.ts'
+import { OBJECT_FILE_TYPE, parseObjectFile } from '../../shared/storage/local/object-file.ts'
 import { isSocketPath, newSocketName } from '../../shared/storage/local/socket-path.ts'
 import { openLocal } from '../../shared/storage/local/target.ts'
 import type { SignedAddress } from '../../shared/storage/target.ts'
@@ -56,10 +57,11 @@ function overSocket(
   socketPath: string,
   { method, url }: SignedAddress,
   body?: Buffer,
+  headers: Record<string, string> = {},
 ): Promise<{ status: number; body: Buffer }> {
   const { pathname, search } = new URL(url)
   return new Promise((resolve, reject) => {
-    const sent = request({ socketPath, method, path: `${pathname}${search}`, agent: false }, (response) => {
+    const sent = request({ socketPath, method, path: `${pathname}${search}`, agent: false, headers }, (response) => {
       buffer(response).then((bytes) => resolve({ status: response.statusCode ?? 0, body: bytes }), reject)
     })
     sent.setHeader('content-length', body?.length ?? 0)
@@ -213,6 +215,30 @@ test('at its socket it answers what was signed, and nothing else; the socket goe
   await clock.advance(1)
   await closed
   await expect(stat(socket)).rejects.toMatchObject({ code: 'ENOENT' })
+})
+
+test('at its socket, and nowhere else, it tells who accepts that where a signed object lies, and which file it is', async () => {
+  const home = await throwAwayFolder()
+  onTestFinished(() => home.remove())
+  const { target, open, server, folder } = await served(home.path)
+  await target.put('db1/a', Buffer.from('x'))
+  await symlink('a', path.join(folder, 'db1/link'))
+  const accept = { accept: OBJECT_FILE_TYPE }
+  const address = await target.signGet('db1/a')
+  const at = path.join(folder, 'db1/a')
+  const { dev, ino } = await stat(at, { bigint: true })
+  const told = await overSocket(server.socket ?? '', address, undefined, accept)
+  expect(told.status).toBe(200)
+  expect(parseObjectFile(String(told.body), 'db1/a')).toEqual({ path: at, device: String(dev), inode: String(ino) })
+  expect(await sendRaw(address, { headers: accept })).toEqual({ status: 200, body: Buffer.from('x') })
+  const forged = await open('primary', { key: new Secret(randomBytes(32)) })
+  const refused: Array<[SignedAddress, number]> = [
+    [await forged.signGet('db1/a'), 403],
+    [await target.signGet('db1/absent'), 404],
+    [await target.signGet('db1/link'), 404],
+    [await target.signGet('db1'), 404],
+  ]
+  for (const [one, status] of refused) expect((await overSocket(server.socket ?? '', one, undefined, accept)).status).toBe(status)
 })
 
 function withFolder(home: string): string {

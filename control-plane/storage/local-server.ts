@@ -48,12 +48,14 @@ export interface LocalServer {
 export async function startLocalServer(options: LocalServerOptions): Promise<LocalServer> {
   const targets = new Map(options.targets.map((target) => [target.name, target]))
   const passed = leavingAsBytesPass()
-  const answer: RequestListener = (request, response) => void serveObject(request, response, { ...options, targets, passed })
+  const answer = (tellsFiles: boolean): RequestListener => {
+    return (request, response) => void serveObject(request, response, { ...options, targets, passed, tellsFiles })
+  }
   const tls = { key: options.key.reveal(), cert: options.cert, minVersion: 'TLSv1.2' } as const
-  const server = bound(createServer({ ...tls, ...SERVER_OPTIONS }, answer))
+  const server = bound(createServer({ ...tls, ...SERVER_OPTIONS }, answer(false)))
   server.on('tlsClientError', (error) => options.log.debug({ err: error.message }, 'a TLS handshake at the object port failed'))
   await listen(server, options.host, options.port)
-  const local = options.socketFolder ? await listenAtSocket(options.socketFolder, answer, options.log) : null
+  const local = options.socketFolder ? await listenAtSocket(options.socketFolder, answer(true), options.log) : null
   return {
     port: (server.address() as AddressInfo).port,
     socket: local?.path ?? null,

@@ -4,7 +4,7 @@ import { asHoldfastError, type ErrorCode, HoldfastError, isHoldfastError } from 
 import type { Logger } from '../../shared/log.ts'
 import type { Secret } from '../../shared/secret.ts'
 import { type Allowed, requireFresh, verifyLocalAddress } from '../../shared/storage/local/address.ts'
-import type { OpenObject } from '../../shared/storage/local/open-object.ts'
+import { OBJECT_FILE_TYPE } from '../../shared/storage/local/object-file.ts'
 import type { LocalTarget } from '../../shared/storage/local/target.ts'
 import { MAX_OBJECT_BYTES } from '../../shared/storage/target.ts'
 import { parseRange } from './range-header.ts'
@@ -15,6 +15,8 @@ export interface ServeOptions {
   readonly signingKey: Secret<Buffer>
   readonly clock: Clock
   readonly log: Logger
+  /** Who is let in here has this host and this user, and may read an object's file itself. */
+  readonly tellsFiles: boolean
   /** Told of the length of each object that was received or sent. */
   passed(bytes: number): void
 }
@@ -32,6 +34,10 @@ export async function serveObject(request: IncomingMessage, response: ServerResp
     const target = options.targets.get(allowed.target)
     if (!target) throw new HoldfastError('not_found', `storage target ${allowed.target} is not served here`)
     const work = { target, signal: ended.signal, clock: options.clock }
+    if (allowed.method === 'GET' && options.tellsFiles && request.headers.accept === OBJECT_FILE_TYPE) {
+      await tell(response, target, allowed.key)
+      return log.debug({ object: allowed.key }, 'told where the object lies')
+    }
     if (allowed.method === 'PUT') options.passed(await receive(request, response, { ...work, allowed }))
     else options.passed(await send(request, response, { ...work, allowed }))
     log.debug({ object: allowed.key }, 'object served')
@@ -90,7 +96,8 @@ function taken(key: string): HoldfastError {
 
 /** How much of it. */
 async function send(request: IncomingMessage, response: ServerResponse, work: Work<'GET'>): Promise<number> {
-  const object = await openObject(work.target, work.allowed.key)
+  const { target, allowed } = work
+  const object = await missingIfNoFile(allowed.key, target.open(allowed.key))
   try {
     const range = parseRange(request.headers.range, object.size)
     const headers = { 'content-type': 'application/octet-stream', 'accept-ranges': 'bytes' }
@@ -112,10 +119,16 @@ async function send(request: IncomingMessage, response: ServerResponse, work: Wo
   }
 }
 
+/** Where it lies. */
+async function tell(response: ServerResponse, target: LocalTarget, key: string): Promise<void> {
+  const body = Buffer.from(JSON.stringify(await missingIfNoFile(key, target.file(key))))
+  response.writeHead(200, { 'content-type': OBJECT_FILE_TYPE, 'content-length': body.length }).end(body)
+}
+
 /** What is no file is no object: who asks for it is told so, as by S3, and need not come again. */
-async function openObject(target: LocalTarget, key: string): Promise<OpenObject> {
+async function missingIfNoFile<T>(key: string, found: Promise<T>): Promise<T> {
   try {
-    return await target.open(key)
+    return await found
   } catch (cause) {
     if (!isHoldfastError(cause, 'target_refused')) throw cause
     throw new HoldfastError('object_missing', `object ${key} is not there: ${cause.message}`, { cause })

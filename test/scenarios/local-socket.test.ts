@@ -57,15 +57,16 @@ async function thereAndBack(name: string) {
   await holdfast.operator.restore(backup.id, { target: `db1/${name}` })
   expect((await readFile(path.join(data, name, 'file'))).equals(bytes)).toBe(true)
   await waitFor('the log to tell of both', () => ['PUT', 'GET'].every((method) => asked.some((one) => one.method === method)))
-  return {
-    peers: [...new Set(asked.map(({ peer }) => peer))],
-    ends: [...new Set(asked.map(({ msg }) => msg))],
-  }
+  const endsOf = (method: string) => [...new Set(asked.filter((one) => one.method === method).map(({ msg }) => msg))]
+  return { peers: [...new Set(asked.map(({ peer }) => peer))], put: endsOf('PUT'), got: endsOf('GET') }
 }
 
-test('on the control plane’s own host all objects of a backup and of its restore go by the socket', async () => {
+/** Put by the socket, and read from their files. */
+const HERE = { peers: ['this host'], put: ['object served'], got: ['told where the object lies'] }
+
+test('on the control plane’s own host all objects of a backup go by the socket, and its restore reads them from their files', async () => {
   expect(await sockets(holdfast.home)).toHaveLength(1)
-  expect(await thereAndBack('first')).toEqual({ peers: ['this host'], ends: ['object served'] })
+  expect(await thereAndBack('first')).toEqual(HERE)
 })
 
 test('a control plane that starts again has another socket, and what comes next goes by that', async () => {
@@ -77,7 +78,7 @@ test('a control plane that starts again has another socket, and what comes next 
   const after = await sockets(holdfast.home)
   expect(after).toHaveLength(1)
   expect(after).not.toEqual(before)
-  expect(await thereAndBack('second')).toEqual({ peers: ['this host'], ends: ['object served'] })
+  expect(await thereAndBack('second')).toEqual(HERE)
 })
 
 test('in a folder whose path is too long for a socket there is none, and the same goes over HTTPS', async () => {
@@ -86,5 +87,5 @@ test('in a folder whose path is too long for a socket there is none, and the sam
   await restart({ home, catalog }, () => rename(holdfast.home, home))
   await holdfast.connected('db1')
   expect(await sockets(home)).toEqual([])
-  expect(await thereAndBack('third')).toEqual({ peers: ['127.0.0.1'], ends: ['object served'] })
+  expect(await thereAndBack('third')).toEqual({ peers: ['127.0.0.1'], put: ['object served'], got: ['object served'] })
 })

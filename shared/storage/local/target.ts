@@ -20,6 +20,7 @@ import {
 import { type LocalSigner, signLocalAddress } from './address.ts'
 import { checksumOf, forgetChecksum, hashOf, noteChecksum } from './checksums.ts'
 import { fromSystem, notOurs, systemCode } from './errors.ts'
+import type { ObjectFile } from './object-file.ts'
 import { OpenObject } from './open-object.ts'
 import { locate } from './paths.ts'
 import { type Placement, place } from './place.ts'
@@ -175,6 +176,20 @@ export class LocalTarget implements StorageTarget {
       } catch (error) {
         await file.close()
         throw error
+      }
+    })
+  }
+
+  /** For who reads it on this host by itself. */
+  async file(key: string): Promise<ObjectFile> {
+    requireKey(key)
+    return this.#run(key, async () => {
+      const object = await this.#open(key)
+      try {
+        const { dev, ino } = await object.stat({ bigint: true })
+        return { path: path.join(this.#root, key), device: String(dev), inode: String(ino) }
+      } finally {
+        await object.close()
       }
     })
   }
