@@ -19,6 +19,7 @@ import { printable, writeEntry } from './entries.ts'
 import { sha256 } from './format.ts'
 import { IdentityTags } from './identity-tags.ts'
 import type { KnownSegment } from './known-blobs.ts'
+import type { Effort } from './packing.mjs'
 
 export interface ArtifactContext extends BodyContext {
   readonly store: ChunkStore
@@ -35,6 +36,12 @@ export interface WrittenArtifact<Totals> {
   readonly body: BodyPlace
 }
 
+/** Of pages that are looked up in a base few are new, and with so little to compress there is time to do it well. */
+function effortFor({ chunking, compressible }: ArtifactMeta, { options }: ChunkStore): Effort {
+  if (compressible === false) return 'none'
+  return chunking.kind === 'fixed' && options.known ? 'deep' : 'fitting'
+}
+
 /** One stream: cut, stored, and its runs written. */
 export async function writeStream(
   meta: ArtifactMeta,
@@ -43,7 +50,7 @@ export async function writeStream(
 ): Promise<WrittenArtifact<ArtifactDigest>> {
   const { store, pipeline } = context
   const body = new BodyWriter(context)
-  const filler = new BlockFiller(store, meta.compressible ?? true)
+  const filler = new BlockFiller(store, effortFor(meta, store))
   const digest = createHash('sha256')
   let stored = 0
   const chunker = createChunker(meta.chunking, context.gear, (chunk) => {
@@ -103,7 +110,7 @@ class TreeWriter {
     this.#context = context
     this.#tags = new IdentityTags(context.identityKey, meta.name)
     this.#body = new BodyWriter(context)
-    this.#filler = new BlockFiller(context.store, true)
+    this.#filler = new BlockFiller(context.store, effortFor(meta, context.store))
     this.#chunker = createChunker(meta.chunking, context.gear, (chunk) => {
       const place = context.store.put(sha256(chunk), chunk, this.#filler)
       this.#run(place.ref, place.index)

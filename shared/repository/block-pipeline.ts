@@ -2,6 +2,7 @@ import { giveBack } from '../give-back.ts'
 import type { BlockCodec } from './codec-threads.ts'
 import { type BlockKind, TARGETS } from './format.ts'
 import type { Packer } from './packer.ts'
+import type { Effort } from './packing.mjs'
 import type { Places } from './places.ts'
 import { type Sum, sumOf } from './sums.mjs'
 
@@ -15,7 +16,7 @@ export interface FilledBlock {
   readonly length: number
   /** Of the plaintext. */
   readonly sum: Sum
-  readonly compressible: boolean
+  readonly effort: Effort
   readonly lengths: Uint32Array
   readonly names: Buffer
 }
@@ -75,7 +76,7 @@ export class BlockPipeline {
     const ref = this.#places.begin()
     const buffer = this.takeBuffer()
     const length = plain.copy(buffer)
-    this.submit({ ref, kind, buffer, length, sum: sumOf(plain), compressible: true, lengths: NO_LENGTHS, names: NO_NAMES })
+    this.submit({ ref, kind, buffer, length, sum: sumOf(plain), effort: 'fitting', lengths: NO_LENGTHS, names: NO_NAMES })
     return ref
   }
 

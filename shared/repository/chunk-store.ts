@@ -4,6 +4,7 @@ import { LIMITS, TARGETS } from './format.ts'
 import type { KnownDraft } from './known-draft.ts'
 import type { KnownFile } from './known-file.ts'
 import type { ChunkPlace, OwnChunks } from './own-chunks.ts'
+import type { Effort } from './packing.mjs'
 import type { Places } from './places.ts'
 import type { WriterTotals } from './repository.ts'
 import type { Resend } from './resend.ts'
@@ -71,12 +72,12 @@ export class ChunkStore {
 /** Fills blocks with the chunks of one artifact. */
 export class BlockFiller {
   readonly #store: ChunkStore
-  readonly #compressible: boolean
+  readonly #effort: Effort
   #block: { ref: number; buffer: Buffer; fill: number; sum: RunningSum; lengths: number[]; names: Buffer[] } | null = null
 
-  constructor(store: ChunkStore, compressible: boolean) {
+  constructor(store: ChunkStore, effort: Effort) {
     this.#store = store
-    this.#compressible = compressible
+    this.#effort = effort
   }
 
   add(name: Buffer, chunk: Buffer): ChunkPlace {
@@ -107,7 +108,7 @@ export class BlockFiller {
       buffer: block.buffer,
       length: block.fill,
       sum: block.sum.end(),
-      compressible: this.#compressible,
+      effort: this.#effort,
       lengths: Uint32Array.from(block.lengths),
       names: Buffer.concat(block.names),
     })

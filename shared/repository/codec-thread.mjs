@@ -1,9 +1,10 @@
 import { parentPort } from 'node:worker_threads'
 import { FittingCompressor } from './fitting.mjs'
-import { decode, openPacked, packChecked } from './packing.mjs'
+import { compress, decode, openPacked, packChecked } from './packing.mjs'
 
 const fitting = new FittingCompressor()
-const zstd = { compress: (plain) => fitting.compress(plain), decode }
+/** What is given its settings leaves no trace in what is remembered of other data. */
+const zstd = { compress: (plain, settings) => (settings ? compress(plain, settings) : fitting.compress(plain)), decode }
 /** Each leaves three kilobytes of what V8 finds only in a full collection, and lets pile up for longer each time; and that takes five milliseconds. */
 const COLLECTED_EVERY = 512
 let blocks = 0
@@ -21,8 +22,8 @@ parentPort.on('message', (task) => {
 })
 
 /** Each comes back in the memory that it came in. */
-function packed({ id, memory, length, sum, compressible }) {
-  const block = packChecked({ buffer: Buffer.from(memory), length, sum, compressible }, zstd)
+function packed({ id, memory, length, sum, effort }) {
+  const block = packChecked({ buffer: Buffer.from(memory), length, sum, effort }, zstd)
   parentPort.postMessage({ id, memory, codec: block.codec, length: block.length, sum: block.sum }, [memory])
 }
 

@@ -27,7 +27,7 @@ test('a thread collects its garbage after every 512 blocks, packed or opened, wh
       const memory = new Uint8Array(plain).buffer
       const task =
         id % 2 === 0
-          ? { id, memory, length: plain.length, sum: sumOf(plain), compressible: true }
+          ? { id, memory, length: plain.length, sum: sumOf(plain), effort: 'fitting' }
           : { id, memory, codec: 'stored', ends: Uint32Array.of(50, plain.length) }
       worker.postMessage(task, [memory])
     }

@@ -2,7 +2,15 @@ import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { HoldfastError } from '../errors.ts'
 import { KIB } from './format.ts'
-import { type OpenedContent, openPacked, type PackedBlock, type PlainBlock, packChecked, type SealedContent } from './packing.mjs'
+import {
+  type Effort,
+  type OpenedContent,
+  openPacked,
+  type PackedBlock,
+  type PlainBlock,
+  packChecked,
+  type SealedContent,
+} from './packing.mjs'
 import type { Sum } from './sums.mjs'
 
 /**
@@ -22,7 +30,7 @@ export interface BlockDecoder {
 
 /** What codec-thread.mjs is sent. */
 type ToThread = { readonly id: number; readonly memory: ArrayBuffer } & (
-  | { readonly length: number; readonly sum: Sum; readonly compressible: boolean }
+  | { readonly length: number; readonly sum: Sum; readonly effort: Effort }
   | { readonly codec: SealedContent['codec']; readonly ends: Uint32Array }
 )
 

@@ -103,7 +103,7 @@ describe('a block is compressed with settings that fit what lies before it', () 
         buffer: Buffer.from(plain),
         length: MIB,
         sum: sumOf(plain),
-        compressible: true,
+        effort: 'fitting',
       })
       expect(buffer.subarray(0, length).equals(compress(plain, settings))).toBe(true)
     }

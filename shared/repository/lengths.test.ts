@@ -41,7 +41,7 @@ function lengthsOfChunks(plain: Buffer, key: GearKey): number[] {
   const lengths: number[] = []
   const chunker = createChunker(chunking, gearTable(key.reveal()), (chunk) => {
     const buffer = Buffer.from(chunk)
-    lengths.push(packChecked({ buffer, length: buffer.length, sum: sumOf(buffer), compressible: true }).length)
+    lengths.push(packChecked({ buffer, length: buffer.length, sum: sumOf(buffer), effort: 'fitting' }).length)
   })
   chunker.push(plain)
   chunker.end()

@@ -1,12 +1,18 @@
 import type { Sum } from './sums.mjs'
 
+/**
+ * What a block may cost. `none`: it is stored as it is. `fitting`: with the settings that fit what lies before it (fitting.mjs), or WIDE where nobody remembers that.
+ * `deep`: with DEEP, whatever lies before it.
+ */
+export type Effort = 'none' | 'fitting' | 'deep'
+
 /** Plaintext of a block, at the beginning of a buffer of its own, where the packed bytes take its place. */
 export interface PlainBlock {
   readonly buffer: Buffer
   readonly length: number
   /** Of the plaintext, taken when its chunks were named. */
   readonly sum: Sum
-  readonly compressible: boolean
+  readonly effort: Effort
 }
 
 /** What is sealed: the first `length` bytes of the same buffer. */
@@ -19,7 +25,8 @@ export interface PackedBlock {
 }
 
 export interface Zstd {
-  compress(plain: Buffer): Buffer
+  /** With these settings; without, it chooses. */
+  compress(plain: Buffer, settings?: Settings): Buffer
   decode(packed: Buffer, length: number): Buffer
 }
 
@@ -29,6 +36,7 @@ export type Settings = Readonly<Record<number, number>>
 export declare const WIDE: Settings
 export declare const NARROW: Settings
 export declare const FAST: Settings
+export declare const DEEP: Settings
 
 /** WIDE unless told otherwise. */
 export declare function compress(plain: Buffer, settings?: Settings): Buffer

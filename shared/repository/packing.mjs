@@ -10,8 +10,8 @@ import { isOneFrame } from './zstd-frame.mjs'
 // error (nodejs/node#59899 is related). Length and content are compared after decoding, since Node has accepted truncated frames.
 
 /** In the words of zstd.h. `windowLog`: how far back a match may lie. `hashLog` and `chainLog`: entries, powers of two, of the tables in which matches are looked for. */
-const settings = ({ windowLog, hashLog, chainLog, strategy, minMatch }) => ({
-  [constants.ZSTD_c_compressionLevel]: 3,
+const settings = ({ level = 3, windowLog, hashLog, chainLog, strategy, minMatch }) => ({
+  [constants.ZSTD_c_compressionLevel]: level,
   [constants.ZSTD_c_hashLog]: hashLog,
   ...(windowLog && { [constants.ZSTD_c_windowLog]: windowLog }),
   ...(chainLog && { [constants.ZSTD_c_chainLog]: chainLog }),
@@ -30,6 +30,9 @@ export const NARROW = settings({ windowLog: 18, hashLog: 14, chainLog: 12 })
 
 /** With one table, and for longer matches. */
 export const FAST = settings({ windowLog: 18, hashLog: 15, strategy: constants.ZSTD_fast, minMatch: 6 })
+
+/** For what is little of all that was read: 3 % less of a database's pages than WIDE, in nearly twice its time. */
+export const DEEP = settings({ level: 5, hashLog: 17, chainLog: 16 })
 
 /** 8 MiB: a hostile frame must not make the decoder ask for gigabytes. */
 const WINDOW_LOG_MAX = 23
@@ -81,12 +84,12 @@ export function openPacked({ packed, codec, ends }) {
 
 const ZSTD = { compress, decode }
 
-export function packChecked({ buffer, length, sum, compressible }, zstd = ZSTD) {
+export function packChecked({ buffer, length, sum, effort }, zstd = ZSTD) {
   // bytes that are stored as they are go on under the sum that they came with
   const asItIs = { buffer, codec: 'stored', length, sum }
-  if (!compressible || length < SHORT) return asItIs
+  if (effort === 'none' || length < SHORT) return asItIs
   const plain = buffer.subarray(0, length)
-  const packed = zstd.compress(plain)
+  const packed = effort === 'deep' ? zstd.compress(plain, DEEP) : zstd.compress(plain)
   if (packed.length >= length * WORTH) {
     free(packed)
     return asItIs

@@ -4,7 +4,7 @@ import { waitFor } from '../../test/harness/wait.ts'
 import { type BlockCodec, CodecThreads } from './codec-threads.ts'
 import { indexKeyOf, MIB, sha256 } from './format.ts'
 import { PACK_TRAILER, PackBuilder, PackOpener } from './pack.ts'
-import { compress, decode, packChecked } from './packing.mjs'
+import { compress, DEEP, decode, type Effort, packChecked, WIDE, type Zstd } from './packing.mjs'
 import type { StoredPack } from './repository.ts'
 import { sumOf } from './sums.mjs'
 import { collect, dumpLike, pieces, seededBytes } from './testing/content.ts'
@@ -14,10 +14,10 @@ import { provePack } from './whole-pack.ts'
 const chunking = { kind: 'content-defined', averageBytes: 65_536 } as const
 const spoiled = { code: 'internal', retry: true, message: expect.stringContaining('found before it was sent') }
 
-const block = (bytes: Buffer) => {
+const block = (bytes: Buffer, effort: Effort = 'fitting') => {
   const buffer = Buffer.allocUnsafeSlow(bytes.length)
   bytes.copy(buffer)
-  return { buffer, length: bytes.length, sum: sumOf(bytes), compressible: true }
+  return { buffer, length: bytes.length, sum: sumOf(bytes), effort }
 }
 
 function flip(bytes: Buffer, at: number): Buffer {
@@ -35,14 +35,24 @@ describe('a block is opened again when it is packed', () => {
     expect(decode(bytes, plain.length).equals(plain)).toBe(true)
     expect(packed.sum).toBe(sumOf(bytes))
     expect(packChecked(block(seededBytes(1, 100_000)))).toMatchObject({ codec: 'stored', length: 100_000 })
-    expect(packChecked({ ...block(plain), compressible: false })).toMatchObject({ codec: 'stored', length: plain.length })
+    expect(packChecked(block(plain, 'none'))).toMatchObject({ codec: 'stored', length: plain.length })
+  })
+
+  test('with deep settings what comes back is what was given, and it is smaller', () => {
+    const { buffer, codec, length } = packChecked(block(plain, 'deep'))
+    expect(codec).toBe('zstd')
+    expect(buffer.subarray(0, length).equals(compress(plain, DEEP))).toBe(true)
+    expect(length).toBeLessThan(compress(plain, WIDE).length)
+    expect(packChecked(block(seededBytes(1, 100_000), 'deep'))).toMatchObject({ codec: 'stored', length: 100_000 })
   })
 
   test('a zstd that makes a wrong byte is found, wherever the byte stands', () => {
-    const length = compress(plain).length
-    for (let at = 0; at < length; at += Math.floor(length / 300)) {
-      const wrong = { compress: (bytes: Buffer) => flip(Buffer.from(compress(bytes)), at), decode }
-      expect(() => packChecked(block(plain), wrong), `at ${at}`).toThrow()
+    for (const effort of ['fitting', 'deep'] as const) {
+      const { length } = packChecked(block(plain, effort))
+      for (let at = 0; at < length; at += Math.floor(length / 300)) {
+        const wrong: Zstd = { compress: (bytes, settings) => flip(Buffer.from(compress(bytes, settings)), at), decode }
+        expect(() => packChecked(block(plain, effort), wrong), `${effort}, at ${at}`).toThrow()
+      }
     }
   })
 

@@ -6,7 +6,7 @@ import fc from 'fast-check'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { decompress, decompressNow } from './compressor.ts'
 import { LIMITS } from './format.ts'
-import { compress, FAST, NARROW } from './packing.mjs'
+import { compress, DEEP, FAST, NARROW } from './packing.mjs'
 import { dumpLike, seededBytes } from './testing/content.ts'
 import { temporaryFolder } from './testing/temporary-folders.ts'
 import { AT_START, tryZstd, type ZstdInUse } from './zstd-check.ts'
@@ -76,7 +76,7 @@ describe('a zstd that loses or changes data is found before anything is done wit
       { later: async (frame, length) => (length > 131_072 ? Buffer.alloc(length, 1) : good.later(frame, length)) },
       'gives 131073 bytes of text back as something else',
     ],
-    ...[NARROW, FAST].map((settings): [string, Partial<ZstdInUse>, string] => [
+    ...[NARROW, FAST, DEEP].map((settings): [string, Partial<ZstdInUse>, string] => [
       `compressing is wrong with the settings ${JSON.stringify(settings)}`,
       { compress: (plain, given) => (given === settings ? Buffer.from('abc') : compress(plain, given)) },
       'fails with 300000 bytes of text',

@@ -2,7 +2,7 @@ import { createCipheriv } from 'node:crypto'
 import { HoldfastError } from '../errors.ts'
 import { decompress, decompressNow } from './compressor.ts'
 import { LIMITS } from './format.ts'
-import { compress, FAST, free, NARROW, type Settings, WIDE } from './packing.mjs'
+import { compress, DEEP, FAST, free, NARROW, type Settings, WIDE } from './packing.mjs'
 
 /** Whether the zstd that this process runs with gives back what it was given, and refuses what it has to refuse. */
 
@@ -91,7 +91,7 @@ const FOREIGN = [
   ],
 ] as const
 
-const WAYS = [WIDE, NARROW, FAST]
+const WAYS = [WIDE, NARROW, FAST, DEEP]
 
 interface Sample {
   readonly what: string
