@@ -2,15 +2,14 @@ import { compress, FAST, free, NARROW, WIDE } from './packing.mjs'
 
 // JavaScript, with its types in fitting.d.mts, for the threads of codec-threads.ts.
 
-/** The faster first, each with what it may store more than the last one. */
-const WAYS = [
+/** The faster first, each with what it may store more than WIDE. */
+const FASTER = [
   { settings: FAST, worse: 1.03 },
   { settings: NARROW, worse: 1.005 },
-  { settings: WIDE, worse: 1 },
 ]
 /** Shorter blocks are few, and soon done. */
 const TRIED_FROM = 512 * 1024
-/** Blocks until the next one is compressed in all ways: at first, and twice as many each time, up to the most, which costs 3 % of the time of compressing. */
+/** Blocks until the next one is tried: at first, and twice as many each time, up to the most, which costs 2 or 3 % of the time of compressing. */
 const EVERY = 6
 const EVERY_AT_MOST = 96
 /** A block that comes out so much smaller or larger than the one that was tried is of other data. */
@@ -57,13 +56,20 @@ export class FittingCompressor {
   }
 
   #try(plain) {
-    const tried = WAYS.map((way) => ({ ...way, packed: this.#compress(plain, way.settings) }))
-    const most = tried.at(-1).packed.length
-    const fits = tried.find(({ packed, worse }) => packed.length <= most * worse)
-    for (const { packed } of tried) if (packed !== fits.packed) free(packed)
-    this.#settings = fits.settings
-    this.#ratio = fits.packed.length / plain.length
+    const wide = this.#compress(plain, WIDE)
+    let [fits, settings] = [wide, WIDE]
+    for (const way of FASTER) {
+      const packed = this.#compress(plain, way.settings)
+      if (packed.length <= wide.length * way.worse) {
+        ;[fits, settings] = [packed, way.settings]
+        free(wide)
+        break
+      }
+      free(packed)
+    }
+    this.#settings = settings
+    this.#ratio = fits.length / plain.length
     this.#waitForTrial()
-    return fits.packed
+    return fits
   }
 }
