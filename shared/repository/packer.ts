@@ -1,6 +1,6 @@
 import { giveBack } from '../give-back.ts'
 import type { BackupPlaceRef } from '../manifest/layout.ts'
-import { KIB } from './format.ts'
+import { KIB, LIMITS } from './format.ts'
 import { type AttemptKeys, type FinishedPack, PACK_TRAILER, type PackBlock, PackBuilder, PackOpener } from './pack.ts'
 import type { Draw, ObjectSink, StoredPack } from './repository.ts'
 import { hashPack, provePack } from './whole-pack.ts'
@@ -30,19 +30,24 @@ interface OpenPack {
   readonly pack: number
 }
 
-/** Packs that are being checked or sent beside the open one: what bounds the memory. */
+/** Packs that are being checked or sent beside the open one. */
 const IN_FLIGHT = 2
 const FIRST_BUFFER = 256 * KIB
+/** Buffers of a whole pack, whoever has them: what bounds the memory. One is filled while the other is sent. */
+const WHOLE_BUFFERS = 2
 
 /**
  * Fills packs with blocks, opens each finished one again with the reader's code, and sends it. `append` returns when the block
- * has its place; it waits while too many packs are under way. Not to be called in parallel with itself.
+ * has its place; it waits while too many packs are under way: the next one has no more than a small buffer until the memory of one that was sent is free, since a third
+ * one that is made in a moment in which the store is slow would be the most that a long backup ever holds. Not to be called in parallel with itself.
  */
 export class Packer {
   readonly packs: UsablePack[] = []
   readonly #options: PackerOptions
-  /** One at most while packs are filled: a third is needed only where the store was slow for a moment, and would be held from then on. */
+  /** Of a whole pack. */
   readonly #free: Buffer[] = []
+  /** All that there are, in use or free. */
+  readonly #whole = new Set<Buffer>()
   #open: OpenPack | null = null
   #sending = new Set<Promise<void>>()
   #failure: { error: unknown } | null = null
@@ -58,6 +63,7 @@ export class Packer {
   async append(block: PackBlock): Promise<{ pack: number; block: number }> {
     if (this.#open && !this.#open.builder.hasRoomFor(block)) await this.#close(this.#open)
     const open = this.#open ?? this.#begin()
+    if (!open.builder.holds(block)) open.builder.moveTo(await this.#wholeBuffer())
     return { pack: open.pack, block: open.builder.append(block) }
   }
 
@@ -70,7 +76,10 @@ export class Packer {
 
   /** After `finish`: gives back the memory that the last packs were made in. */
   release(): void {
-    for (const buffer of this.#free.splice(0)) giveBack(buffer)
+    for (const buffer of this.#free.splice(0)) {
+      this.#whole.delete(buffer)
+      giveBack(buffer)
+    }
   }
 
   /** Waits for what is under way, without its result. */
@@ -87,6 +96,21 @@ export class Packer {
     return this.#open
   }
 
+  /** Waits for one that is on its way where there are as many as there may be: those who have them are then all being sent. */
+  async #wholeBuffer(): Promise<Buffer> {
+    while (this.#free.length === 0 && this.#whole.size === WHOLE_BUFFERS) {
+      // after a failure or an abort no memory comes free, and nothing may be under way any more
+      this.#check()
+      await Promise.race(this.#sending)
+    }
+    this.#check()
+    const free = this.#free.pop()
+    if (free) return free
+    const made = Buffer.allocUnsafeSlow(LIMITS.pack)
+    this.#whole.add(made)
+    return made
+  }
+
   /**
    * The length of a backup's last pack is what changed: rounded up or down by chance, since who has data of his own in the source could else move it
    * over the next step, byte by byte, and so learn it exactly. The other packs are about full, whatever is in them.
@@ -97,8 +121,9 @@ export class Packer {
     this.#check()
     const task: Promise<void> = this.#send(open.builder.finish(draw), open.pack)
       .then(() => {
-        if (this.#free.length === 0) this.#free.push(open.builder.buffer)
-        else giveBack(open.builder.buffer)
+        const { buffer } = open.builder
+        if (this.#whole.has(buffer)) this.#free.push(buffer)
+        else giveBack(buffer)
       })
       .catch((error: unknown) => {
         this.#failure ??= { error }
