@@ -199,6 +199,49 @@ describe('packs are filled and sent', () => {
     expect(made.packs.every(({ stored }) => stored !== null)).toBe(true)
   })
 
+  test('a third one is made where packs wait for one again and again, and is used from then on', async () => {
+    const { made, puts } = packer()
+    const wholes = countWholes()
+    for (const one of [large, large]) await soon(made.append(one))
+    for (let waited = 0; waited < 8; waited++) {
+      const next = made.append(large)
+      await idle()
+      expect([puts.length, wholes()]).toEqual([waited + 2, 2])
+      puts[waited]?.settle()
+      await soon(next)
+    }
+    await soon(made.append(large))
+    expect([puts.length, wholes()]).toEqual([9, 3])
+    const next = made.append(large)
+    await idle()
+    expect(puts).toHaveLength(10)
+    puts[8]?.settle()
+    await soon(next)
+    puts[9]?.settle()
+    const done = made.finish()
+    await idle()
+    for (const put of puts) put.settle()
+    await soon(done)
+    expect([wholes(), new Set(puts.map(({ memory }) => memory)).size]).toEqual([3, 3])
+  })
+
+  test('and not where others between them did not have to', async () => {
+    const { made, puts } = packer()
+    const wholes = countWholes()
+    await soon(made.append(large))
+    for (let n = 0; n < 9; n++) {
+      await soon(made.append(large))
+      const next = made.append(large)
+      await idle()
+      // the one waits, and of the next the memory is free before it begins
+      puts[2 * n]?.settle()
+      await soon(next)
+      puts[2 * n + 1]?.settle()
+      await idle()
+    }
+    expect([puts.length, wholes()]).toEqual([18, 2])
+  })
+
   test('what a small one holds is taken while two are on their way, and a small last one waits until one has come', async () => {
     const { made, puts } = packer()
     const wholes = countWholes()

@@ -35,11 +35,13 @@ const IN_FLIGHT = 2
 const FIRST_BUFFER = 256 * KIB
 /** Buffers of a whole pack, whoever has them: what bounds the memory. One is filled while the other is sent. */
 const WHOLE_BUFFERS = 2
+/** So many packs more than others had to wait for one: the store is not slow for a moment but by its kind, and two are to be on their way while the next is filled. */
+const WAITED_OFTEN = 8
 
 /**
  * Fills packs with blocks, opens each finished one again with the reader's code, and sends it. `append` returns when the block
- * has its place; it waits while too many packs are under way: the next one has no more than a small buffer until the memory of one that was sent is free, since a third
- * one that is made in a moment in which the store is slow would be the most that a long backup ever holds. Not to be called in parallel with itself.
+ * has its place; it waits while too many packs are under way: the next one has no more than a small buffer until the memory of one that was sent is free. A third
+ * one that is made in a moment in which the store is slow would be the most that a long backup ever holds; there is one where packs wait again and again. Not to be called in parallel with itself.
  */
 export class Packer {
   readonly packs: UsablePack[] = []
@@ -48,6 +50,8 @@ export class Packer {
   readonly #free: Buffer[] = []
   /** All that there are, in use or free. */
   readonly #whole = new Set<Buffer>()
+  /** How many packs had to wait for one, less those that had not; not below none. */
+  #waited = 0
   #open: OpenPack | null = null
   #sending = new Set<Promise<void>>()
   #failure: { error: unknown } | null = null
@@ -90,7 +94,9 @@ export class Packer {
   #begin(): OpenPack {
     this.#check()
     const { backup, attempt, keys } = this.#options
-    const buffer = this.#free.pop() ?? Buffer.allocUnsafeSlow(FIRST_BUFFER)
+    const free = this.#free.pop()
+    if (free) this.#waited = Math.max(0, this.#waited - 1)
+    const buffer = free ?? Buffer.allocUnsafeSlow(FIRST_BUFFER)
     const pack = this.packs.push({ attempt, stored: null }) - 1
     this.#open = { builder: new PackBuilder(backup, attempt, keys, buffer), pack }
     return this.#open
@@ -98,7 +104,9 @@ export class Packer {
 
   /** Waits for one that is on its way where there are as many as there may be: those who have them are then all being sent. */
   async #wholeBuffer(): Promise<Buffer> {
-    while (this.#free.length === 0 && this.#whole.size === WHOLE_BUFFERS) {
+    if (this.#free.length === 0 && this.#whole.size === WHOLE_BUFFERS) this.#waited++
+    const most = this.#waited > WAITED_OFTEN ? WHOLE_BUFFERS + 1 : WHOLE_BUFFERS
+    while (this.#free.length === 0 && this.#whole.size >= most) {
       // after a failure or an abort no memory comes free, and nothing may be under way any more
       this.#check()
       await Promise.race(this.#sending)
