@@ -115,7 +115,7 @@ describe('a pack that is built', () => {
     }
   })
 
-  test('takes more memory only when its own is too small, and loses nothing by it', async () => {
+  test('takes more memory only when its own is too small, as much as it needs, and loses nothing by it', async () => {
     const most = build(blocks).pack.bytes.length
     const exact = build(blocks, Buffer.alloc(most))
     expect(exact.builder.buffer).toHaveLength(most)
@@ -123,8 +123,33 @@ describe('a pack that is built', () => {
     // the last of them are too small for the footer alone, or for the salt before it
     for (const size of [8, 2000, 3300, 3500, most - 64, most - 40, most - 32, most - 1]) {
       const { pack, builder } = build(blocks, Buffer.alloc(size))
-      expect(builder.buffer).toHaveLength(LIMITS.pack)
+      expect(builder.buffer).toHaveLength(most)
       await openWholePack(openerOf(pack.bytes, pack.name), pack.bytes)
+    }
+  })
+
+  test('goes on in the memory that it is moved to, and the one before it is given back', async () => {
+    const before = Buffer.alloc(50_000)
+    const builder = new PackBuilder(backup, 3, keys, before)
+    const [first, ...more] = blocks as [PackBlock, ...PackBlock[]]
+    expect(builder.holds(first)).toBe(true)
+    builder.append(first)
+    const larger = Buffer.alloc(100_000)
+    builder.moveTo(larger)
+    for (const one of more) builder.append(one)
+    expect([builder.buffer === larger, before.buffer.byteLength]).toEqual([true, 0])
+    const { name, bytes } = builder.finish()
+    await openWholePack(openerOf(bytes, name), bytes)
+  })
+
+  test('says whether its memory holds a block with its tag', () => {
+    const sealed = block('page', Buffer.alloc(1000)).packed.length + 16
+    for (const [length, holds] of [
+      [8 + sealed, true],
+      [7 + sealed, false],
+    ] as const) {
+      const builder = new PackBuilder(backup, 3, keys, Buffer.alloc(length))
+      expect(builder.holds(block('page', Buffer.alloc(1000)))).toBe(holds)
     }
   })
 

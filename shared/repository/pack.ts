@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { giveBack } from '../give-back.ts'
 import { randomBase32 } from '../ids.ts'
 import type { BackupPlaceRef } from '../manifest/layout.ts'
 import { ByteReader } from './bytes.ts'
@@ -92,6 +93,18 @@ export class PackBuilder {
     return this.#length + sealed + directory + PACK_TRAILER <= TARGETS.pack && this.blocks < LIMITS.blocksPerPack
   }
 
+  /** Whether the block fits into the buffer that it has. */
+  holds(block: PackBlock): boolean {
+    return this.#length + block.packed.length + TAG_BYTES <= this.#buffer.length
+  }
+
+  /** Goes on in a larger one. */
+  moveTo(larger: Buffer): void {
+    this.#buffer.copy(larger, 0, 0, this.#length)
+    giveBack(this.#buffer)
+    this.#buffer = larger
+  }
+
   /** The number of the block in this pack. */
   append(block: PackBlock): number {
     const number = this.#rows.length
@@ -113,9 +126,9 @@ export class PackBuilder {
     // sealed padding is at least a tag long, so a smaller gap is widened to the next length but one
     const padded = wanted === length ? length : Math.max(wanted, padme(length + TAG_BYTES))
     const padding = padded - length
+    this.#room(padded - this.#length)
     if (padding > 0) this.#seal('padding', NUMBER.padding, Buffer.alloc(padding - TAG_BYTES))
     this.#seal('directory', NUMBER.directory, directory)
-    this.#room(SALT_BYTES)
     this.#length += this.#salt.copy(this.#buffer, this.#length)
     const footer = Buffer.alloc(16)
     footer.writeUInt32LE(sealedDirectory, 0)
@@ -141,12 +154,10 @@ export class PackBuilder {
     return this.#length - begin
   }
 
+  /** A small pack gets no more memory than it needs. */
   #room(more: number): void {
-    if (this.#length + more <= this.#buffer.length) return
-    // small backups never need a whole pack's memory
-    const whole = Buffer.allocUnsafeSlow(LIMITS.pack)
-    this.#buffer.copy(whole, 0, 0, this.#length)
-    this.#buffer = whole
+    const wanted = this.#length + more
+    if (wanted > this.#buffer.length) this.moveTo(Buffer.allocUnsafeSlow(wanted))
   }
 }
 

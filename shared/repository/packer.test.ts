@@ -1,5 +1,5 @@
 import { setImmediate as turn } from 'node:timers/promises'
-import { describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { indexKeyOf, KIB, LIMITS, MIB, sha256 } from './format.ts'
 import { PACK_TRAILER, type PackBlock, PackOpener } from './pack.ts'
 import { Packer, type PackerOptions } from './packer.ts'
@@ -19,6 +19,18 @@ function block(plain: Buffer, sum = sumOf(plain)): PackBlock {
 }
 const large = block(LARGE)
 const small = block(seededBytes(2, 500))
+/** With one of the large ones it leaves room for nothing in a pack. */
+const filling = block(LARGE.subarray(0, 7 * MIB - 400))
+
+/** Buffers of a whole pack that were made since. */
+function countWholes(): () => number {
+  const made = vi.spyOn(Buffer, 'allocUnsafeSlow')
+  return () => made.mock.calls.filter(([bytes]) => bytes === LIMITS.pack).length
+}
+
+afterEach(() => {
+  vi.restoreAllMocks()
+})
 
 interface Put {
   readonly name: string
@@ -108,19 +120,22 @@ describe('packs are filled and sent', () => {
     }
   })
 
-  test('of packs that are sent the memory of one is kept for the next, and given back at the end when told so', async () => {
+  test('the memory of packs that are sent is kept for the next ones, and given back at the end when told so', async () => {
     const { made, puts } = packer()
-    for (const one of [large, large, large]) await soon(made.append(one))
+    for (const one of [large, large]) await soon(made.append(one))
     await idle()
-    expect(puts).toHaveLength(2)
-    for (const put of puts) put.settle()
+    expect(puts).toHaveLength(1)
+    puts[0]?.settle()
     await idle()
+    await soon(made.append(large))
     const done = made.finish()
     await idle()
-    puts[2]?.settle()
+    expect(puts).toHaveLength(3)
+    expect(puts[2]?.memory === puts[0]?.memory).toBe(true)
+    for (const put of puts) put.settle()
     await soon(done)
     const left = () => puts.map(({ memory }) => memory.byteLength > 0)
-    expect(left()).toEqual([true, false, false])
+    expect(left()).toEqual([true, true, true])
     made.release()
     expect(left()).toEqual([false, false, false])
   })
@@ -147,41 +162,102 @@ describe('packs are filled and sent', () => {
     await soon(done)
   })
 
-  test('two are on their way at a time, and their memory is used again only when they have come', async () => {
+  test('of two that are on their way the memory is used again only when one has come, and never is a third one of a whole pack made', async () => {
     const { made, puts } = packer()
-    for (let n = 0; n < 3; n++) await soon(made.append(large))
+    const wholes = countWholes()
+    for (const one of [large, large]) await soon(made.append(one))
+    // what fits into a small one is put there meanwhile
+    expect(await soon(made.append(small))).toEqual({ pack: 1, block: 1 })
+    let placed = false
+    const next = made.append(large).then((place) => {
+      placed = true
+      return place
+    })
     await idle()
     expect(puts).toHaveLength(2)
     const hashes = () => puts.map(({ memory, bytes }) => sha256(Buffer.from(memory, 0, bytes.length)))
     const before = hashes()
-    const next = made.append(large)
-    let placed = false
-    void next.then(() => {
-      placed = true
-    })
     await idle()
-    expect([puts.length, placed]).toEqual([2, false])
+    expect([puts.length, placed, wholes()]).toEqual([2, false, 2])
     expect(hashes()).toEqual(before)
     puts[1]?.settle()
-    expect(await soon(next)).toEqual({ pack: 3, block: 0 })
+    expect(await soon(next)).toEqual({ pack: 2, block: 0 })
     const done = made.finish()
     await idle()
     expect(puts).toHaveLength(3)
-    puts[0]?.settle()
-    await idle()
-    expect(puts).toHaveLength(4)
-    expect(puts[3]?.memory === puts[1]?.memory).toBe(true)
-    expect(new Set(puts.map(({ memory }) => memory)).size).toBe(3)
+    expect(puts[2]?.memory === puts[1]?.memory).toBe(true)
     let over = false
     void done.then(() => {
       over = true
     })
-    puts[2]?.settle()
+    puts[0]?.settle()
     await idle()
     expect(over).toBe(false)
-    puts[3]?.settle()
+    puts[2]?.settle()
     await soon(done)
+    expect(wholes()).toBe(2)
     expect(made.packs.every(({ stored }) => stored !== null)).toBe(true)
+  })
+
+  test('a third one is made where packs wait for one again and again, and is used from then on', async () => {
+    const { made, puts } = packer()
+    const wholes = countWholes()
+    for (const one of [large, large]) await soon(made.append(one))
+    for (let waited = 0; waited < 8; waited++) {
+      const next = made.append(large)
+      await idle()
+      expect([puts.length, wholes()]).toEqual([waited + 2, 2])
+      puts[waited]?.settle()
+      await soon(next)
+    }
+    await soon(made.append(large))
+    expect([puts.length, wholes()]).toEqual([9, 3])
+    const next = made.append(large)
+    await idle()
+    expect(puts).toHaveLength(10)
+    puts[8]?.settle()
+    await soon(next)
+    puts[9]?.settle()
+    const done = made.finish()
+    await idle()
+    for (const put of puts) put.settle()
+    await soon(done)
+    expect([wholes(), new Set(puts.map(({ memory }) => memory)).size]).toEqual([3, 3])
+  })
+
+  test('and not where others between them did not have to', async () => {
+    const { made, puts } = packer()
+    const wholes = countWholes()
+    await soon(made.append(large))
+    for (let n = 0; n < 9; n++) {
+      await soon(made.append(large))
+      const next = made.append(large)
+      await idle()
+      // the one waits, and of the next the memory is free before it begins
+      puts[2 * n]?.settle()
+      await soon(next)
+      puts[2 * n + 1]?.settle()
+      await idle()
+    }
+    expect([puts.length, wholes()]).toEqual([18, 2])
+  })
+
+  test('what a small one holds is taken while two are on their way, and a small last one waits until one has come', async () => {
+    const { made, puts } = packer()
+    const wholes = countWholes()
+    for (const one of [large, large, filling, small, small]) await soon(made.append(one))
+    await idle()
+    expect(puts).toHaveLength(2)
+    const done = made.finish()
+    await idle()
+    expect([puts.length, wholes()]).toEqual([2, 2])
+    puts[0]?.settle()
+    await idle()
+    expect(puts).toHaveLength(3)
+    expect(puts[2]?.memory.byteLength).toBe(256 * KIB)
+    for (const put of puts) put.settle()
+    await soon(done)
+    expect(puts[2]?.memory.byteLength).toBe(0)
   })
 
   test('the last one is rounded by chance, and no other', async () => {
@@ -263,12 +339,14 @@ describe('a pack that fails', () => {
     expect(puts).toHaveLength(2)
   })
 
-  test('lets no other be sent after it', async () => {
+  test('lets no other be sent after it, and who waits for its memory is told', async () => {
     const { made, puts } = packer()
-    for (let n = 0; n < 3; n++) await soon(made.append(large))
+    for (let n = 0; n < 2; n++) await soon(made.append(large))
+    const waiting = made.append(large)
     await idle()
+    expect(puts).toHaveLength(2)
     for (const put of puts) put.settle(new Error('refused'))
-    await idle()
+    await expect(soon(waiting)).rejects.toThrow('refused')
     await expect(soon(made.append(large))).rejects.toThrow('refused')
     await expect(soon(made.finish())).rejects.toThrow('refused')
     expect(puts).toHaveLength(2)
@@ -332,6 +410,18 @@ describe('who is stopped', () => {
     other.stop.abort(new Error('stopped'))
     await expect(soon(other.made.finish())).rejects.toThrow('stopped')
     expect([puts, other.puts]).toEqual([[], []])
+  })
+
+  test('waits for no memory any more', async () => {
+    const { made, stop, puts } = packer()
+    for (let n = 0; n < 2; n++) await soon(made.append(large))
+    const waiting = made.append(large)
+    await idle()
+    expect(puts).toHaveLength(2)
+    stop.abort(new Error('stopped'))
+    // as a store does that is told
+    for (const put of puts) put.settle(new Error('cut'))
+    await expect(soon(waiting)).rejects.toThrow('stopped')
   })
 
   test('sends nothing any more, though the keys are on their way; and the store is told', async () => {

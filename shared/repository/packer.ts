@@ -1,6 +1,6 @@
 import { giveBack } from '../give-back.ts'
 import type { BackupPlaceRef } from '../manifest/layout.ts'
-import { KIB } from './format.ts'
+import { KIB, LIMITS } from './format.ts'
 import { type AttemptKeys, type FinishedPack, PACK_TRAILER, type PackBlock, PackBuilder, PackOpener } from './pack.ts'
 import type { Draw, ObjectSink, StoredPack } from './repository.ts'
 import { hashPack, provePack } from './whole-pack.ts'
@@ -30,19 +30,28 @@ interface OpenPack {
   readonly pack: number
 }
 
-/** Packs that are being checked or sent beside the open one: what bounds the memory. */
+/** Packs that are being checked or sent beside the open one. */
 const IN_FLIGHT = 2
 const FIRST_BUFFER = 256 * KIB
+/** Buffers of a whole pack, whoever has them: what bounds the memory. One is filled while the other is sent. */
+const WHOLE_BUFFERS = 2
+/** So many packs more than others had to wait for one: the store is not slow for a moment but by its kind, and two are to be on their way while the next is filled. */
+const WAITED_OFTEN = 8
 
 /**
  * Fills packs with blocks, opens each finished one again with the reader's code, and sends it. `append` returns when the block
- * has its place; it waits while too many packs are under way. Not to be called in parallel with itself.
+ * has its place; it waits while too many packs are under way: the next one has no more than a small buffer until the memory of one that was sent is free. A third
+ * one that is made in a moment in which the store is slow would be the most that a long backup ever holds; there is one where packs wait again and again. Not to be called in parallel with itself.
  */
 export class Packer {
   readonly packs: UsablePack[] = []
   readonly #options: PackerOptions
-  /** One at most while packs are filled: a third is needed only where the store was slow for a moment, and would be held from then on. */
+  /** Of a whole pack. */
   readonly #free: Buffer[] = []
+  /** All that there are, in use or free. */
+  readonly #whole = new Set<Buffer>()
+  /** How many packs had to wait for one, less those that had not; not below none. */
+  #waited = 0
   #open: OpenPack | null = null
   #sending = new Set<Promise<void>>()
   #failure: { error: unknown } | null = null
@@ -58,6 +67,7 @@ export class Packer {
   async append(block: PackBlock): Promise<{ pack: number; block: number }> {
     if (this.#open && !this.#open.builder.hasRoomFor(block)) await this.#close(this.#open)
     const open = this.#open ?? this.#begin()
+    if (!open.builder.holds(block)) open.builder.moveTo(await this.#wholeBuffer())
     return { pack: open.pack, block: open.builder.append(block) }
   }
 
@@ -70,7 +80,10 @@ export class Packer {
 
   /** After `finish`: gives back the memory that the last packs were made in. */
   release(): void {
-    for (const buffer of this.#free.splice(0)) giveBack(buffer)
+    for (const buffer of this.#free.splice(0)) {
+      this.#whole.delete(buffer)
+      giveBack(buffer)
+    }
   }
 
   /** Waits for what is under way, without its result. */
@@ -81,10 +94,29 @@ export class Packer {
   #begin(): OpenPack {
     this.#check()
     const { backup, attempt, keys } = this.#options
-    const buffer = this.#free.pop() ?? Buffer.allocUnsafeSlow(FIRST_BUFFER)
+    const free = this.#free.pop()
+    if (free) this.#waited = Math.max(0, this.#waited - 1)
+    const buffer = free ?? Buffer.allocUnsafeSlow(FIRST_BUFFER)
     const pack = this.packs.push({ attempt, stored: null }) - 1
     this.#open = { builder: new PackBuilder(backup, attempt, keys, buffer), pack }
     return this.#open
+  }
+
+  /** Waits for one that is on its way where there are as many as there may be: those who have them are then all being sent. */
+  async #wholeBuffer(): Promise<Buffer> {
+    if (this.#free.length === 0 && this.#whole.size === WHOLE_BUFFERS) this.#waited++
+    const most = this.#waited > WAITED_OFTEN ? WHOLE_BUFFERS + 1 : WHOLE_BUFFERS
+    while (this.#free.length === 0 && this.#whole.size >= most) {
+      // after a failure or an abort no memory comes free, and nothing may be under way any more
+      this.#check()
+      await Promise.race(this.#sending)
+    }
+    this.#check()
+    const free = this.#free.pop()
+    if (free) return free
+    const made = Buffer.allocUnsafeSlow(LIMITS.pack)
+    this.#whole.add(made)
+    return made
   }
 
   /**
@@ -97,8 +129,9 @@ export class Packer {
     this.#check()
     const task: Promise<void> = this.#send(open.builder.finish(draw), open.pack)
       .then(() => {
-        if (this.#free.length === 0) this.#free.push(open.builder.buffer)
-        else giveBack(open.builder.buffer)
+        const { buffer } = open.builder
+        if (this.#whole.has(buffer)) this.#free.push(buffer)
+        else giveBack(buffer)
       })
       .catch((error: unknown) => {
         this.#failure ??= { error }

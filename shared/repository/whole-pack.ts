@@ -20,7 +20,7 @@ export async function openWholePack(opener: PackOpener, bytes: Buffer): Promise<
 
 /**
  * Others have their turn between: the threads that compress would wait for what this thread gives them. Not more often, since what others do takes as long each time, and a pack that is not
- * sent when the next one is full is one more in memory.
+ * sent when the next one is full has that one wait for its memory.
  */
 const AT_ONCE = 4 * MIB
 

@@ -26,7 +26,7 @@ export async function startTargetServer(store: string, code: string, { discards 
   const program = path.join(import.meta.dirname, 'target-server.ts')
   const args = discards ? [store, 'discard'] : [store]
   const env = { ...process.env, MALLOC_ARENA_MAX: '1', NODE_COMPILE_CACHE: code }
-  const server = fork(program, args, { execArgv: ['--disable-warning=ExperimentalWarning'], env })
+  const server = fork(program, args, { execArgv: ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=2'], env })
   // a job's process imports this file too, and has no part in making certificates: 8 MB and a tenth of a second
   const { selfSigned } = await import('../../harness/certificate.ts')
   const { key, cert, sha256 } = await selfSigned()
