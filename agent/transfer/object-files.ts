@@ -17,7 +17,7 @@ const ANSWER_BYTES = 16 * 1024
 
 /**
  * Objects of a local target whose server is on this host and of this user, read from their files. The server is asked where each lies, with the address that was signed for it; the bytes then
- * go through neither its process nor a socket, half of what a restore takes besides decoding.
+ * go through neither its process nor a socket, which is a fifth of a restore's processor time.
  */
 export class ObjectFiles {
   readonly #line: Line
@@ -55,9 +55,10 @@ export class ObjectFiles {
 
   async #read(key: string, file: ObjectFile, range: Range | null, signal: AbortSignal): Promise<Buffer> {
     const { download, totals } = this.#line
-    const object = await openObjectFile(key, file)
-    let reading: Promise<unknown> = Promise.resolve()
+    const opening = openObjectFile(key, file)
+    let last: Promise<unknown> = opening
     try {
+      const object = await this.#withinSilence(opening)
       const { offset, length } = range ?? { offset: 0, length: object.size }
       if (length > MAX_OBJECT_BYTES) throw new Error('no object is so long')
       const bytes = Buffer.allocUnsafe(length)
@@ -65,29 +66,29 @@ export class ObjectFiles {
         signal.throwIfAborted()
         const limited = download.bytesPerSecond !== null
         const piece = bytes.subarray(done, limited ? done + PIECE_BYTES : length)
-        reading = object.fill(piece, offset + done)
-        await this.#withinSilence(reading)
+        last = object.fill(piece, offset + done)
+        await this.#withinSilence(last)
         done += piece.length
         totals.receivedBytes += piece.length
         if (limited) await download.take(piece.length, signal)
       }
       return bytes
     } finally {
-      // of a disk that does not answer the read is still under way, into memory that nobody uses any more
-      const close = () => object.close()
-      reading.then(close, close).catch(() => undefined)
+      // of a disk that does not answer a read is still under way, into memory that nobody uses any more
+      const close = async () => (await opening).close()
+      last.then(close, close).catch(() => undefined)
     }
   }
 
   /** A file server that is away keeps who reads from it waiting for ever, and the object server's connections for no longer than this. */
-  async #withinSilence(reading: Promise<unknown>): Promise<void> {
+  async #withinSilence<T>(reading: Promise<T>): Promise<T> {
     const done = new AbortController()
-    const silence = this.#line.options.clock.sleep(SILENCE_MS, done.signal).then(() => {
+    const silence = this.#line.options.clock.sleep(SILENCE_MS, done.signal).then((): never => {
       throw new Error('its disk does not answer')
     })
     silence.catch(() => undefined)
     try {
-      await Promise.race([reading, silence])
+      return await Promise.race([reading, silence])
     } finally {
       done.abort()
     }

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { chmod, chown, mkdir, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises'
+import files, { chmod, chown, mkdir, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises'
 import { createServer as createPlainServer } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
+import { syncBuiltinESMExports } from 'node:module'
 import { type AddressInfo, createServer } from 'node:net'
 import path from 'node:path'
 import { expect, onTestFinished, test, vi } from 'vitest'
@@ -197,22 +198,33 @@ test('an abort ends it with its reason, and is no reason to ask the server', asy
   expect(asked).toEqual(['where'])
 })
 
-test('of a disk that does not answer for a minute the object is asked of the server', async () => {
-  const clock = new FakeClock()
-  const { transfer, localSocket, at } = await storedHere({ clock })
-  const answered = Promise.withResolvers<void>()
-  const fill = vi.spyOn(OpenObject.prototype, 'fill').mockReturnValue(answered.promise)
-  onTestFinished(() => {
-    answered.resolve()
-    fill.mockRestore()
-  })
-  const asked = await tellingServer(localSocket, () => saidOf(at))
-  const got = transfer.get(KEY, RANGE, signal)
-  await waitFor('the read to begin', () => fill.mock.calls.length > 0)
-  await clock.advance(60_000)
-  expect(String(await got)).toBe('by socket')
-  expect(asked).toEqual(['where', 'bytes'])
-})
+/** What does not settle before the test is over: opening any file, or reading from one. */
+const HANGS = {
+  opened: (over: Promise<never>) => vi.spyOn(files, 'open').mockReturnValue(over),
+  read: (over: Promise<never>) => vi.spyOn(OpenObject.prototype, 'fill').mockReturnValue(over),
+}
+
+test.each(['opened', 'read'] as const)(
+  'of a disk that does not answer for a minute the object is asked of the server: its file is being %s',
+  async (what) => {
+    const clock = new FakeClock()
+    const { transfer, localSocket, at } = await storedHere({ clock })
+    const asked = await tellingServer(localSocket, () => saidOf(at))
+    const over = Promise.withResolvers<never>()
+    const hanging = HANGS[what](over.promise)
+    syncBuiltinESMExports()
+    onTestFinished(() => {
+      over.reject(new Error('the test is over'))
+      hanging.mockRestore()
+      syncBuiltinESMExports()
+    })
+    const got = transfer.get(KEY, RANGE, signal)
+    await waitFor('the disk to be asked', () => hanging.mock.calls.length > 0)
+    await clock.advance(60_000)
+    expect(String(await got)).toBe('by socket')
+    expect(asked).toEqual(['where', 'bytes'])
+  },
+)
 
 type Unreadable = [what: string, told: (at: string) => Promise<string>, range?: typeof RANGE]
 
