@@ -1,7 +1,8 @@
-import { OBJECT_FILE_TYPE, type ObjectFile, openObjectFile, parseObjectFile } from '../../shared/storage/local/object-file.ts'
+import { OBJECT_FILE_TYPE, type ObjectFile } from '../../shared/storage/local/object-file.ts'
 import { MAX_OBJECT_BYTES } from '../../shared/storage/target.ts'
 import type { Address } from './address.ts'
 import { SILENCE_MS } from './connections.ts'
+import { openObjectFile, parseObjectFile } from './object-file.ts'
 import { request, type Taker, type Way } from './request.ts'
 import type { Line } from './transfer.ts'
 

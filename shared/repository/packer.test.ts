@@ -203,7 +203,7 @@ describe('packs are filled and sent', () => {
     const { made, puts } = packer()
     const wholes = countWholes()
     for (const one of [large, large]) await soon(made.append(one))
-    for (let waited = 0; waited < 8; waited++) {
+    for (let waited = 0; waited < 50; waited++) {
       const next = made.append(large)
       await idle()
       expect([puts.length, wholes()]).toEqual([waited + 2, 2])
@@ -211,13 +211,13 @@ describe('packs are filled and sent', () => {
       await soon(next)
     }
     await soon(made.append(large))
-    expect([puts.length, wholes()]).toEqual([9, 3])
+    expect([puts.length, wholes()]).toEqual([51, 3])
     const next = made.append(large)
     await idle()
-    expect(puts).toHaveLength(10)
-    puts[8]?.settle()
+    expect(puts).toHaveLength(52)
+    puts[50]?.settle()
     await soon(next)
-    puts[9]?.settle()
+    puts[51]?.settle()
     const done = made.finish()
     await idle()
     for (const put of puts) put.settle()
@@ -229,7 +229,7 @@ describe('packs are filled and sent', () => {
     const { made, puts } = packer()
     const wholes = countWholes()
     await soon(made.append(large))
-    for (let n = 0; n < 9; n++) {
+    for (let n = 0; n < 51; n++) {
       await soon(made.append(large))
       const next = made.append(large)
       await idle()
@@ -239,7 +239,7 @@ describe('packs are filled and sent', () => {
       puts[2 * n + 1]?.settle()
       await idle()
     }
-    expect([puts.length, wholes()]).toEqual([18, 2])
+    expect([puts.length, wholes()]).toEqual([102, 2])
   })
 
   test('what a small one holds is taken while two are on their way, and a small last one waits until one has come', async () => {

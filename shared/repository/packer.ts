@@ -36,7 +36,7 @@ const FIRST_BUFFER = 256 * KIB
 /** Buffers of a whole pack, whoever has them: what bounds the memory. One is filled while the other is sent. */
 const WHOLE_BUFFERS = 2
 /** So many packs more than others had to wait for one: the store is not slow for a moment but by its kind, and two are to be on their way while the next is filled. */
-const WAITED_OFTEN = 8
+const WAITED_OFTEN = 50
 
 /**
  * Fills packs with blocks, opens each finished one again with the reader's code, and sends it. `append` returns when the block
