@@ -5,6 +5,7 @@ import koffi from 'koffi'
 import { available } from './cache.ts'
 import { runCommand, tryCommand } from './commands.ts'
 import { throwAwayFolder } from './folders.ts'
+import { waitFor } from './wait.ts'
 
 /** A file system of its own whose power can be cut: what was not synced is gone afterwards. */
 export interface FragileDisk extends AsyncDisposable {
@@ -33,7 +34,8 @@ async function makeDisk(megabytes: number): Promise<FragileDisk> {
   await runCommand('mkfs.ext4', ['-q', '-F', image])
   // an hour between commits by itself: only what was asked to be synced is; the device loses nothing, so it needs no flushes
   const attach = () => runCommand('mount', ['-o', 'loop,commit=3600,noatime,barrier=0', image, mount]).then(() => undefined)
-  const detach = () => runCommand('umount', [mount]).then(() => undefined)
+  // an agent beside the control plane may just read an object from its file: its next read fails, and it closes it
+  const detach = () => waitFor('nobody to have a file of the disk open', () => runCommand('umount', [mount]).then(() => true))
   const stop = async () => {
     if (readFileSync('/proc/mounts', 'utf8').includes(` ${mount} `)) await tryCommand('umount', ['-l', mount])
     await folder.remove()
