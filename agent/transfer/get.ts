@@ -4,15 +4,10 @@ import { giveBack } from '../../shared/give-back.ts'
 import { MAX_OBJECT_BYTES } from '../../shared/storage/target.ts'
 import { type Address, requireAddress } from './address.ts'
 import { type Meaning, meaningOf, Problem } from './answers.ts'
-import { ObjectFiles } from './object-files.ts'
+import { ObjectFiles, type Range } from './object-files.ts'
 import { Patience } from './patience.ts'
 import { request, type Taker } from './request.ts'
 import type { Line } from './transfer.ts'
-
-interface Range {
-  readonly offset: number
-  readonly length: number
-}
 
 type Received = Buffer | { readonly meaning: Exclude<Meaning, 'done'>; readonly status: number; readonly code: string }
 

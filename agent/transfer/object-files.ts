@@ -2,11 +2,12 @@ import { OBJECT_FILE_TYPE, type ObjectFile } from '../../shared/storage/local/ob
 import { MAX_OBJECT_BYTES } from '../../shared/storage/target.ts'
 import type { Address } from './address.ts'
 import { SILENCE_MS } from './connections.ts'
-import { openObjectFile, parseObjectFile } from './object-file.ts'
 import { request, type Taker, type Way } from './request.ts'
+import { openObjectFile, parseObjectFile } from './told-file.ts'
 import type { Line } from './transfer.ts'
 
-interface Range {
+/** A part of an object. */
+export interface Range {
   readonly offset: number
   readonly length: number
 }

@@ -134,7 +134,7 @@ test.each([...STRANGE, ...(process.geteuid?.() === 0 ? OTHERS : [])])(
 )
 
 /** The control plane's server at its socket: says where the file of an object lies, and else answers with bytes of its own. What it was asked for is listed. */
-async function tellingServer(localSocket: string, told: string | (() => Promise<string>)): Promise<string[]> {
+async function tellingServer(localSocket: string, told: () => Promise<string>): Promise<string[]> {
   const asked: string[] = []
   const server = createPlainServer(async (request, response) => {
     const where = request.headers.accept === OBJECT_FILE_TYPE
@@ -142,7 +142,7 @@ async function tellingServer(localSocket: string, told: string | (() => Promise<
     const part = request.headers.range !== undefined
     if (!where)
       return void response.writeHead(part ? 206 : 200, { 'content-length': 9, 'content-range': 'bytes 0-8/9' }).end('by socket')
-    response.setHeader('content-type', OBJECT_FILE_TYPE).end(typeof told === 'string' ? told : await told())
+    response.setHeader('content-type', OBJECT_FILE_TYPE).end(await told())
   })
   await new Promise<void>((resolve) => server.listen({ path: localSocket }, resolve))
   onTestFinished(() => void server.close())

@@ -3,6 +3,7 @@ import { open } from 'node:fs/promises'
 import path from 'node:path'
 import { z } from 'zod'
 import { HoldfastError } from '../../shared/errors.ts'
+import { readJson } from '../../shared/json.ts'
 import type { ObjectFile } from '../../shared/storage/local/object-file.ts'
 import { OpenObject } from '../../shared/storage/local/open-object.ts'
 
@@ -15,8 +16,8 @@ const OBJECT_FILE = z.strictObject({
 
 /** Throws `target_refused` for what is none, and for any path that does not end in the key: who answers cannot lead to other files by their names. */
 export function parseObjectFile(text: string, key: string): ObjectFile {
-  const parsed = OBJECT_FILE.safeParse(jsonOrNull(text))
-  if (parsed.success && isBelow(parsed.data.path, key)) return parsed.data
+  const read = readJson(text, OBJECT_FILE)
+  if (read.success && isBelow(read.data.path, key)) return read.data
   throw refused(key, 'the answer does not say where it lies')
 }
 
@@ -40,14 +41,6 @@ export async function openObjectFile(key: string, { path: at, device, inode }: O
 }
 
 const isBelow = (at: string, key: string): boolean => path.resolve(at) === at && at.endsWith(`/${key}`)
-
-function jsonOrNull(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return null
-  }
-}
 
 function refused(key: string, why: string): HoldfastError {
   return new HoldfastError('target_refused', `the file of object ${key} is not read here: ${why}`, {
