@@ -5,7 +5,7 @@ import { HoldfastError } from '../shared/errors.ts'
 import type { ConnectRequest } from '../shared/generated/holdfast/agent/v1/session.ts'
 import type { Logger } from '../shared/log.ts'
 import { signFacts } from '../shared/manifest/sign.ts'
-import { requireZstdAtStart } from '../shared/repository/zstd-check.ts'
+import { requireZstd } from '../shared/repository/zstd-check.ts'
 import { leaveSpareMemory } from '../shared/spare-memory.ts'
 import { loadAgentConfig } from './config/agent-config.ts'
 import { type AgentHome, makeHome, stateFolders } from './config/home.ts'
@@ -38,7 +38,7 @@ export interface RunningAgent {
 
 /** The agent's program: its connection, its journal, its jobs. Throws `overlap` when another agent runs in this home. */
 export async function startAgent(options: AgentOptions): Promise<RunningAgent> {
-  await requireZstdAtStart()
+  await requireZstd()
   const { home, clock, log } = options
   await makeHome(home)
   const lock = tryProcessLock(path.join(home.state, 'agent.lock'))

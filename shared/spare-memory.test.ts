@@ -1,15 +1,8 @@
 import { createHash } from 'node:crypto'
 import { readFileSync, readlinkSync } from 'node:fs'
-import { describe, expect, it, vi } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { FakeClock } from './fake-clock.ts'
-import {
-  collectGarbage,
-  keepLeavingSpareMemory,
-  leaveSpareMemory,
-  leavingAsBytesPass,
-  smapsOf,
-  unchangedMappings,
-} from './spare-memory.ts'
+import { keepLeavingSpareMemory, leaveSpareMemory, leavingAsBytesPass, smapsOf, unchangedMappings } from './spare-memory.ts'
 
 /** What of our program file is in memory. */
 function resident(): number {
@@ -44,19 +37,6 @@ it('what a job does not use is given back again and again, each third time after
   ended.abort()
   await kept
   expect(done).toEqual(all)
-})
-
-it('garbage is collected where Node lets its program do so, and left to V8 elsewhere', () => {
-  const gc = vi.fn()
-  vi.stubGlobal('gc', gc)
-  try {
-    collectGarbage()
-    expect(gc).toHaveBeenCalledOnce()
-    vi.stubGlobal('gc', undefined)
-    collectGarbage()
-  } finally {
-    vi.unstubAllGlobals()
-  }
 })
 
 it('a server gives back what it does not use with every so many bytes that pass it, be it in large objects or small ones', () => {

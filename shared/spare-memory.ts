@@ -1,6 +1,7 @@
 import { closeSync, openSync, readlinkSync, readSync } from 'node:fs'
 import koffi from 'koffi'
 import type { Clock } from './clock.ts'
+import { collectGarbage } from './garbage.mjs'
 
 /**
  * Gives back what this process has in memory and does not use. Linux only; elsewhere nothing is done.
@@ -38,14 +39,6 @@ export async function keepLeavingSpareMemory(
     if (times % COLLECTED_EVERY === 0) collect()
     leave()
   }
-}
-
-/**
- * Where Node was started with `--expose-gc`; elsewhere nothing is done. Some garbage outlives the collections of young objects, and V8 makes full ones ever more rarely: after ten
- * gigabytes of a stream a job held 20 MB more of it, in buffers outside of the heap too, than after one.
- */
-export function collectGarbage(): void {
-  globalThis.gc?.()
 }
 
 /** What passes a server between two times: a few packs. */

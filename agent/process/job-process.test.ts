@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
@@ -6,7 +6,7 @@ import { getPriority, setPriority } from 'node:os'
 import path from 'node:path'
 import { expect, test } from 'vitest'
 import { throwAwayFolder } from '../../test/harness/folders.ts'
-import { setNiceOfThreads, startJobProcess } from './job-process.ts'
+import { JOB_FLAGS, setNiceOfThreads, startJobProcess } from './job-process.ts'
 
 test.runIf(process.platform === 'linux')(
   'threads that a process has made before its priority was set come to have it',
@@ -52,22 +52,9 @@ test.runIf(process.platform === 'linux')(
   },
 )
 
-test('a job can collect its own garbage, and so can its threads', async () => {
-  await using folder = await throwAwayFolder()
-  const program = path.join(folder.path, 'child.mjs')
-  const thread = 'require("node:worker_threads").parentPort.postMessage(typeof globalThis.gc)'
-  await writeFile(
-    program,
-    `import { Worker } from 'node:worker_threads'
-    new Worker(${JSON.stringify(thread)}, { eval: true, env: {} }).on('message', (there) => process.send([typeof globalThis.gc, there]))`,
-  )
-  const environment = { searchPath: process.env.PATH ?? '', userHome: folder.path, compiled: folder.path, nice: 0 }
-  const job = startJobProcess({ ...environment, program })
-  try {
-    const can = await Promise.race([new Promise((resolve) => job.onMessage(resolve)), job.gone])
-    expect(can).toEqual(['function', 'function'])
-  } finally {
-    job.kill('SIGKILL')
-    await job.gone
-  }
+test('a job takes from the cache what V8 has compiled without its flags, as all of Node is', () => {
+  const tagWith = (flags: readonly string[]) =>
+    execFileSync(process.execPath, [...flags, '-p', "process.getBuiltinModule('node:v8').cachedDataVersionTag()"]).toString()
+  expect(tagWith(JOB_FLAGS)).toBe(tagWith([]))
+  expect(tagWith(['--expose-gc'])).not.toBe(tagWith([]))
 })

@@ -25,10 +25,10 @@ export interface JobEnvironment {
 }
 
 /**
- * Young objects of a job are few and small, and bytes lie outside of V8's heap: room for more would only be memory that is held. And it collects its garbage itself now and then
- * (shared/spare-memory.ts, and the threads that compress).
+ * Young objects of a job are few and small, and bytes lie outside of V8's heap: room for more would only be memory that is held. With most other flags of V8 a start takes longer
+ * (shared/garbage.mjs).
  */
-export const JOB_FLAGS: readonly string[] = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=1', '--expose-gc']
+export const JOB_FLAGS: readonly string[] = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=1']
 
 /** Node takes the types out. */
 const SOURCE = fileURLToPath(new URL('../jobs/child.ts', import.meta.url))

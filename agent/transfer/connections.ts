@@ -1,11 +1,12 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { lstatSync, statSync } from 'node:fs'
 import path from 'node:path'
-import { TLSSocket } from 'node:tls'
+import type { TLSSocket } from 'node:tls'
 import buildConnector from 'undici/lib/core/connect.js'
 import Agent from 'undici/lib/dispatcher/agent.js'
 import { HoldfastError } from '../../shared/errors.ts'
 import { trustedRoots } from '../../shared/roots.ts'
+import { underFlag } from '../../shared/v8-flags.mjs'
 import type { Address } from './address.ts'
 import type { Way } from './request.ts'
 
@@ -39,7 +40,7 @@ export class Connections {
     const known = this.#agents.get(name)
     if (known) return known
     const agent = new Agent({
-      connect: connect(),
+      connect: withoutTierUp(connect()),
       connections: 16,
       pipelining: 1,
       headersTimeout: SILENCE_MS,
@@ -56,6 +57,17 @@ export class Connections {
     this.#agents.clear()
     await Promise.all(agents.map((agent) => agent.destroy()))
   }
+}
+
+/** Bytes of machine code that a function of WebAssembly runs before it is compiled again. */
+const TIER_UP = { flag: '--wasm-tiering-budget=2147483647', usual: '--wasm-tiering-budget=13000000' } as const
+
+/**
+ * undici reads answers by WebAssembly, which it compiles for its first connection. A few answers would be enough for V8 to compile the largest function again, the better way: 80 ms of a processor and
+ * 8 MB, where a job asks some dozens of times. That comes after a hundred times as many.
+ */
+function withoutTierUp(connect: buildConnector.connector): buildConnector.connector {
+  return (options, callback) => connect(options, (...connected) => underFlag(TIER_UP, () => callback(...connected)))
 }
 
 /**
@@ -100,7 +112,8 @@ function pinned(pin: Buffer): buildConnector.connector {
   return (options, callback) => {
     connect(options, (error, socket) => {
       if (error) return callback(error, null)
-      const shown = socket instanceof TLSSocket ? socket.getPeerX509Certificate()?.raw : undefined
+      // by what it can do: its class would be loaded for jobs too that have no use for TLS
+      const shown = 'getPeerX509Certificate' in socket ? (socket as TLSSocket).getPeerX509Certificate()?.raw : undefined
       if (shown && timingSafeEqual(createHash('sha256').update(shown).digest(), pin)) return callback(null, socket)
       socket?.destroy()
       callback(

@@ -6,7 +6,7 @@ import { writeDurably } from '../../shared/durable-file.ts'
 import { asHoldfastError, HoldfastError } from '../../shared/errors.ts'
 import { randomBase32 } from '../../shared/ids.ts'
 import { portError } from '../../shared/port-error.ts'
-import { requireZstdAtStart } from '../../shared/repository/zstd-check.ts'
+import { requireZstd } from '../../shared/repository/zstd-check.ts'
 import { Secret } from '../../shared/secret.ts'
 import { leaveSpareMemory } from '../../shared/spare-memory.ts'
 import type { LocalSigner } from '../../shared/storage/local/address.ts'
@@ -78,7 +78,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
 async function start(options: ServerOptions, closers: Closers): Promise<RunningServer> {
   const { clock, log } = options
-  await requireZstdAtStart()
+  await requireZstd()
   await mkdir(options.home, { recursive: true, mode: 0o700 })
   const { rebuild } = options
   const catalog = rebuild ? await openForRebuild(options) : await openCatalog(options.catalog)

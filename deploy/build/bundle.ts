@@ -18,13 +18,26 @@ export async function bundle(programs: Readonly<Record<string, string>>, folder:
     external: ['koffi'],
     // what both imports at once and later is there at once
     checks: { ineffectiveDynamicImport: false },
-    plugins: [{ name: 'own place', load: (id) => knowingItsPlace(id) }],
+    plugins: [
+      { name: 'own place', load: (id) => knowingItsPlace(id) },
+      { name: 'no HTTP/2', load: (id) => withoutHttp2(id) },
+    ],
   })
   try {
     await made.write({ dir: folder, format: 'esm', entryFileNames: '[name].mjs', chunkFileNames: '[name]-[hash].mjs' })
   } finally {
     await made.close()
   }
+}
+
+/** undici asks for HTTP/2, and by it for TLS, as soon as it is loaded: 50 ms of a start for what no job of ours speaks. It is asked for where it would be used. */
+const LATER = { in: '/undici/lib/dispatcher/client.js', now: "const connectH2 = require('./client-h2.js')" }
+
+async function withoutHttp2(id: string): Promise<string | null> {
+  if (!id.endsWith(LATER.in)) return null
+  const code = await readFile(id, 'utf8')
+  if (!code.includes(LATER.now)) throw new Error(`${id} does not say ${LATER.now}`)
+  return code.replace(LATER.now, "const connectH2 = (...given) => require('./client-h2.js')(...given)")
 }
 
 async function knowingItsPlace(id: string): Promise<{ code: string; moduleType: 'ts' } | null> {

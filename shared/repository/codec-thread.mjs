@@ -1,4 +1,5 @@
 import { parentPort } from 'node:worker_threads'
+import { collectGarbage } from '../garbage.mjs'
 import { FittingCompressor } from './fitting.mjs'
 import { compress, decode, openPacked, packChecked } from './packing.mjs'
 
@@ -17,8 +18,7 @@ parentPort.on('message', (task) => {
   } catch (error) {
     parentPort.postMessage({ id: task.id, error })
   }
-  // where Node was started with --expose-gc
-  if (++blocks % COLLECTED_EVERY === 0) globalThis.gc?.()
+  if (++blocks % COLLECTED_EVERY === 0) collectGarbage()
 })
 
 /** Each comes back in the memory that it came in. */

@@ -2,10 +2,10 @@ import { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
 import { sumOf } from './sums.mjs'
 
-/** With a collector that says when it is asked. */
+/** With a collector that says when it is asked, where the thread asks V8 for one. */
 const PROGRAM = `
 const { parentPort } = require('node:worker_threads')
-globalThis.gc = () => parentPort.postMessage('collected')
+require('node:vm').runInNewContext = () => () => parentPort.postMessage('collected')
 import(${JSON.stringify(new URL('./codec-thread.mjs', import.meta.url).href)})
 `
 

@@ -25,7 +25,7 @@ import { References } from './references.ts'
 import type { BackupWriter, WriterOptions, WriterTotals } from './repository.ts'
 import { Resend } from './resend.ts'
 import { useEarlierPacks } from './resume.ts'
-import { requireZstd } from './zstd-check.ts'
+import { requireZstdToPack } from './zstd-check.ts'
 
 /** Begins a backup, or a further attempt of one. Nothing is stored before the first pack is full, or `finish`. */
 export async function openWriter(options: WriterOptions): Promise<BackupWriter> {
@@ -44,7 +44,7 @@ export async function openWriter(options: WriterOptions): Promise<BackupWriter> 
       hint: 'Nobody could ever open it: configure a recovery recipient.',
     })
   }
-  await requireZstd()
+  await requireZstdToPack()
   const writer = new RepositoryWriter(options)
   try {
     await writer.useEarlier()

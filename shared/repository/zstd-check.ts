@@ -21,17 +21,20 @@ const IN_USE: ZstdInUse = {
   later: (frame, length) => decompress({ codec: 'zstd', bytes: frame }, length, refused),
 }
 
-/** What the start of a program tries at most: it may stand idle for weeks, and would keep the memory of the longest for as long. */
-export const AT_START = 400_000
+/**
+ * What is tried at most by who does not pack. The start of a program may stand idle for weeks, and would keep the memory of the longest for as long. Who reads compares all that it decodes with
+ * its names, and is tried so that a wrong decoder does not pass for damaged backups.
+ */
+export const SHORTER = 400_000
 
 let tried: Promise<void> | undefined
-let triedAtStart: Promise<void> | undefined
+let triedToPack: Promise<void> | undefined
 
-/** Once in each process that packs or reads, before it touches a source or a backup. It stays refused. */
-export const requireZstd = (): Promise<void> => (tried ??= tryZstd(IN_USE))
+/** Once in each process: before a program whose jobs will pack or read does anything, and before a backup is touched. It stays refused. */
+export const requireZstd = (): Promise<void> => (tried ??= tryZstd(IN_USE, SHORTER))
 
-/** Before a program whose jobs will pack or read does anything. */
-export const requireZstdAtStart = (): Promise<void> => (triedAtStart ??= tryZstd(IN_USE, AT_START))
+/** Once in each process that packs, before it touches a source. It stays refused. */
+export const requireZstdToPack = (): Promise<void> => (triedToPack ??= tryZstd(IN_USE))
 
 /** Throws `internal` with what went wrong. */
 export async function tryZstd(zstd: ZstdInUse, longest: number = LIMITS.block): Promise<void> {
