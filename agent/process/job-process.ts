@@ -28,7 +28,7 @@ export interface JobEnvironment {
  * Young objects of a job are few and small, and bytes lie outside of V8's heap: room for more would only be memory that is held. With most other flags of V8 a start takes longer
  * (shared/garbage.mjs).
  */
-export const JOB_FLAGS: readonly string[] = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=1']
+export const JOB_FLAGS: readonly string[] = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=2']
 
 /** Node takes the types out. */
 const SOURCE = fileURLToPath(new URL('../jobs/child.ts', import.meta.url))

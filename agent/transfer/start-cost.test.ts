@@ -43,10 +43,13 @@ test('of what reads answers V8 compiles nothing twice for the answers of a job',
   expect(said).toContain('flags as before true')
 })
 
-test('the program of a job loads neither TLS nor HTTP/2 before it needs them', async () => {
-  const program = path.join(await bundled({ transfer: 'agent/transfer/transfer.ts' }), 'transfer.mjs')
+test.each([
+  ['what moves objects', 'agent/transfer/transfer.ts'],
+  ['the engine of PostgreSQL', 'agent/engines/postgres/work.ts'],
+])('%s loads neither TLS nor HTTP/2 before it needs them', async (_what, source) => {
+  const program = path.join(await bundled({ program: source }), 'program.mjs')
   const asked = `await import(${JSON.stringify(program)}); console.log(process.moduleLoadList.join('\\n'))`
   const loaded = (await runCommand(process.execPath, ['--input-type=module', '--eval', asked])).split('\n')
-  expect(loaded).toContain('NativeModule http')
+  expect(loaded).toContain('NativeModule net')
   expect(loaded.filter((name) => /NativeModule (tls|http2|https)$/.test(name))).toEqual([])
 })

@@ -20,7 +20,7 @@ export async function bundle(programs: Readonly<Record<string, string>>, folder:
     checks: { ineffectiveDynamicImport: false },
     plugins: [
       { name: 'own place', load: (id) => knowingItsPlace(id) },
-      { name: 'no HTTP/2', load: (id) => withoutHttp2(id) },
+      { name: 'TLS where it is used', load: (id) => askingLater(id) },
     ],
   })
   try {
@@ -30,14 +30,29 @@ export async function bundle(programs: Readonly<Record<string, string>>, folder:
   }
 }
 
-/** undici asks for HTTP/2, and by it for TLS, as soon as it is loaded: 50 ms of a start for what no job of ours speaks. It is asked for where it would be used. */
-const LATER = { in: '/undici/lib/dispatcher/client.js', now: "const connectH2 = require('./client-h2.js')" }
+/**
+ * Packages ask for TLS as soon as they are loaded, 50 ms of a start: undici by way of HTTP/2, which no job of ours speaks, and the client of PostgreSQL, whose sockets we make. It is asked for where it
+ * would be used.
+ */
+const LATER = [
+  {
+    in: '/undici/lib/dispatcher/client.js',
+    now: "const connectH2 = require('./client-h2.js')",
+    later: "const connectH2 = (...given) => require('./client-h2.js')(...given)",
+  },
+  {
+    in: '/postgres/src/connection.js',
+    now: "import tls from 'tls'",
+    later: "const tls = { connect: (...given) => process.getBuiltinModule('node:tls').connect(...given) }",
+  },
+]
 
-async function withoutHttp2(id: string): Promise<string | null> {
-  if (!id.endsWith(LATER.in)) return null
+async function askingLater(id: string): Promise<string | null> {
+  const change = LATER.find((one) => id.endsWith(one.in))
+  if (!change) return null
   const code = await readFile(id, 'utf8')
-  if (!code.includes(LATER.now)) throw new Error(`${id} does not say ${LATER.now}`)
-  return code.replace(LATER.now, "const connectH2 = (...given) => require('./client-h2.js')(...given)")
+  if (!code.includes(change.now)) throw new Error(`${id} does not say ${change.now}`)
+  return code.replace(change.now, change.later)
 }
 
 async function knowingItsPlace(id: string): Promise<{ code: string; moduleType: 'ts' } | null> {

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { checkServerIdentity as identity, type PeerCertificate } from 'node:tls'
+import type { PeerCertificate } from 'node:tls'
 import type postgres from 'postgres'
 import { HoldfastError } from '../../../shared/errors.ts'
 import { randomBase32 } from '../../../shared/ids.ts'
@@ -175,8 +175,10 @@ function tlsOptions(address: Address): Place['tls'] {
     ...(key ? { key: readFileSync(key) } : {}),
   }
   // of an address instead of a name, the client would compare the certificate with `localhost`
-  if (mode === 'verify-full')
-    return { ...files, checkServerIdentity: (_: string, peer: PeerCertificate) => identity(address.host, peer) }
+  if (mode === 'verify-full') {
+    const { checkServerIdentity } = process.getBuiltinModule('node:tls')
+    return { ...files, checkServerIdentity: (_: string, peer: PeerCertificate) => checkServerIdentity(address.host, peer) }
+  }
   if (mode === 'verify-ca') return { ...files, checkServerIdentity: () => undefined }
   // as libpq: a root certificate makes `require` verify the chain
   if (rootCert) return { ...files, checkServerIdentity: () => undefined }

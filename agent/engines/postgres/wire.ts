@@ -1,6 +1,6 @@
 import { EventEmitter, once } from 'node:events'
 import { connect as connectPlain, isIP, type Socket } from 'node:net'
-import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls'
+import type { ConnectionOptions, TLSSocket } from 'node:tls'
 import { HoldfastError } from '../../../shared/errors.ts'
 import { giveBack } from '../../../shared/give-back.ts'
 import { RowFrames } from './row-frames.ts'
@@ -196,7 +196,9 @@ async function secure(
   // more than one byte: whoever sent it wants it to be taken for what comes after the handshake (CVE-2021-23222)
   if (answer !== 'S') throw refused(answer)
   const servername = isIP(host) ? undefined : host
-  const secured = connectTls({ socket: plain, servername, ...(tls === 'prefer' ? { rejectUnauthorized: false } : tls) })
+  // loaded where it is needed
+  const TLS = process.getBuiltinModule('node:tls')
+  const secured = TLS.connect({ socket: plain, servername, ...(tls === 'prefer' ? { rejectUnauthorized: false } : tls) })
   // what fails after another has is no news
   secured.on('error', () => undefined)
   await Promise.race([once(secured, 'secureConnect'), lost])
