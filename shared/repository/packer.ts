@@ -37,6 +37,8 @@ const FIRST_BUFFER = 256 * KIB
 const WHOLE_BUFFERS = 2
 /** So many packs more than others had to wait for one: the store is not slow for a moment but by its kind, and two are to be on their way while the next is filled. */
 const WAITED_OFTEN = 50
+/** Of those others each counts for so many: where every second pack waits, a long backup would come to any number by chance. */
+const NOT_WAITED = 3
 
 /**
  * Fills packs with blocks, opens each finished one again with the reader's code, and sends it. `append` returns when the block
@@ -50,7 +52,7 @@ export class Packer {
   readonly #free: Buffer[] = []
   /** All that there are, in use or free. */
   readonly #whole = new Set<Buffer>()
-  /** How many packs had to wait for one, less those that had not; not below none. */
+  /** How many packs had to wait for one, less three for each that had not; not below none. */
   #waited = 0
   #open: OpenPack | null = null
   #sending = new Set<Promise<void>>()
@@ -95,7 +97,7 @@ export class Packer {
     this.#check()
     const { backup, attempt, keys } = this.#options
     const free = this.#free.pop()
-    if (free) this.#waited = Math.max(0, this.#waited - 1)
+    if (free) this.#waited = Math.max(0, this.#waited - NOT_WAITED)
     const buffer = free ?? Buffer.allocUnsafeSlow(FIRST_BUFFER)
     const pack = this.packs.push({ attempt, stored: null }) - 1
     this.#open = { builder: new PackBuilder(backup, attempt, keys, buffer), pack }
