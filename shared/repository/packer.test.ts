@@ -230,7 +230,7 @@ describe('packs are filled and sent', () => {
     const wholes = countWholes()
     let sent = 0
     await soon(made.append(large))
-    for (let n = 0; n < 60; n++) {
+    for (let n = 0; n < 52; n++) {
       await soon(made.append(large))
       for (const _ of ['waits', 'waits too']) {
         const next = made.append(large)
@@ -242,7 +242,7 @@ describe('packs are filled and sent', () => {
       puts[sent++]?.settle()
       await idle()
     }
-    expect([puts.length, wholes()]).toEqual([180, 2])
+    expect([puts.length, wholes()]).toEqual([156, 2])
   })
 
   test('what a small one holds is taken while two are on their way, and a small last one waits until one has come', async () => {
