@@ -20,16 +20,40 @@ setImmediate(async () => {
 })
 `
 
-it('a thread of a process without flags collects what nothing holds any more, and the flags are as they were', async () => {
-  const worker = new Worker(PROGRAM, { eval: true, env: {}, execArgv: [] })
+/** Pages of old objects, of each of which a few are still held. */
+const HOLES = `
+const { getHeapStatistics } = require('node:v8')
+const { parentPort } = require('node:worker_threads')
+import(${JSON.stringify(new URL('./garbage.mjs', import.meta.url).href)}).then(({ collectGarbage }) => {
+  let all = Array.from({ length: 300_000 }, (_, n) => ({ n, more: [n, n, n, n] }))
+  collectGarbage()
+  const held = all.filter((_, n) => n % 100 === 0)
+  const before = getHeapStatistics().total_heap_size
+  all = null
+  collectGarbage()
+  parentPort.postMessage({ before, after: getHeapStatistics().total_heap_size, held: held.length })
+})
+`
+
+const answerOf = async (program: string): Promise<unknown> => {
+  const worker = new Worker(program, { eval: true, env: {}, execArgv: [] })
   try {
-    const answer = await new Promise((resolve, reject) => {
+    return await new Promise((resolve, reject) => {
       worker.once('message', resolve)
       worker.once('error', reject)
       worker.once('exit', () => reject(new Error('it has ended')))
     })
-    expect(answer).toEqual({ before: true, after: false, global: false, same: true })
   } finally {
     await worker.terminate()
   }
+}
+
+it('a thread of a process without flags collects what nothing holds any more, and the flags are as they were', async () => {
+  expect(await answerOf(PROGRAM)).toEqual({ before: true, after: false, global: false, same: true })
+})
+
+it('what is left is moved together, so that most of the memory of the heap is given back', async () => {
+  const { before, after, held } = (await answerOf(HOLES)) as { before: number; after: number; held: number }
+  expect(held).toBe(3000)
+  expect(after).toBeLessThan(before / 3)
 })

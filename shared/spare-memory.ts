@@ -20,13 +20,10 @@ export function leaveSpareMemory(): void {
   trim(0)
 }
 
-/** What a job leaves in so much time is less than its buffers; to give it back takes a few milliseconds of a processor. */
+/** What a job leaves in so much time is less than its buffers; to find what is garbage and give it back takes twenty milliseconds. */
 const EVERY_MS = 2000
 
-/** Of these times: in six seconds a stream makes a few megabytes of garbage that only a full collection finds, which takes fifteen milliseconds. */
-const COLLECTED_EVERY = 3
-
-/** The same again and again, until the signal, and every third time what is garbage first. Never throws. */
+/** The same again and again, until the signal, and from the second time on what is garbage first, of which a job that has ended before then has little. Never throws. */
 export async function keepLeavingSpareMemory(
   clock: Clock,
   signal: AbortSignal,
@@ -36,7 +33,7 @@ export async function keepLeavingSpareMemory(
     // ends early only with the signal
     await clock.sleep(EVERY_MS, signal).catch(() => undefined)
     if (signal.aborted) return
-    if (times % COLLECTED_EVERY === 0) collect()
+    if (times > 1) collect()
     leave()
   }
 }

@@ -26,7 +26,7 @@ export interface JobEnvironment {
 
 /**
  * Young objects of a job are few and small, and bytes lie outside of V8's heap: room for more would only be memory that is held. With most other flags of V8 a start takes longer
- * (shared/garbage.mjs).
+ * (shared/v8-flags.mjs).
  */
 export const JOB_FLAGS: readonly string[] = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=2']
 

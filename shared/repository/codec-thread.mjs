@@ -6,8 +6,8 @@ import { compress, decode, openPacked, packChecked } from './packing.mjs'
 const fitting = new FittingCompressor()
 /** What is given its settings leaves no trace in what is remembered of other data. */
 const zstd = { compress: (plain, settings) => (settings ? compress(plain, settings) : fitting.compress(plain)), decode }
-/** Each leaves three kilobytes of what V8 finds only in a full collection, and lets pile up for longer each time; and that takes five milliseconds. */
-const COLLECTED_EVERY = 512
+/** Each leaves three kilobytes of what V8 finds only in a full collection, and lets pile up for longer each time; and that takes twenty milliseconds. */
+const COLLECTED_EVERY = 256
 let blocks = 0
 
 // The program of a thread: packs or opens the blocks that it is given, one after the other. Bytes change hands, they are never copied.

@@ -9,10 +9,10 @@ require('node:vm').runInNewContext = () => () => parentPort.postMessage('collect
 import(${JSON.stringify(new URL('./codec-thread.mjs', import.meta.url).href)})
 `
 
-test('a thread collects its garbage after every 512 blocks, packed or opened, when it has answered', async () => {
+test('a thread collects its garbage after every 256 blocks, packed or opened, when it has answered', async () => {
   const worker = new Worker(PROGRAM, { eval: true, env: {} })
   try {
-    const blocks = 1100
+    const blocks = 700
     const answers: unknown[] = []
     const answered = new Promise<void>((resolve, reject) => {
       worker.on('error', reject)
@@ -33,7 +33,7 @@ test('a thread collects its garbage after every 512 blocks, packed or opened, wh
     }
     await answered
     const ids = Array.from({ length: blocks }, (_, n) => n + 1)
-    expect(answers).toEqual([...ids.slice(0, 512), 'collected', ...ids.slice(512, 1024), 'collected', ...ids.slice(1024)])
+    expect(answers).toEqual([...ids.slice(0, 256), 'collected', ...ids.slice(256, 512), 'collected', ...ids.slice(512)])
   } finally {
     await worker.terminate()
   }

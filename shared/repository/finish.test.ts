@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readlinkSync, statSync } from 'node:fs'
 import path from 'node:path'
 import { beforeAll, expect, test, vi } from 'vitest'
+import { type BlockCodec, CodecThreads, codecThreads } from './codec-threads.ts'
 import { pieces, seededBytes } from './testing/content.ts'
 import { TestFleet } from './testing/fleet.ts'
 import { openWriter } from './writer.ts'
@@ -121,4 +122,27 @@ test('closed between two steps of the list of known chunks, it writes nothing mo
   expect(lengthThen).toBeGreaterThan(0)
   expect(statSync(list).size).toBe(lengthThen)
   expect(openIn(given.scratch)).toEqual([])
+})
+
+test('of the pages of many artifacts no more are in memory than blocks may be', async () => {
+  const given = fleet.options(fleet.place(0), {})
+  const threads = new CodecThreads(1)
+  let under = 0
+  let most = 0
+  let pages = 0
+  const codec: BlockCodec = {
+    pack: async (block) => {
+      most = Math.max(most, ++under)
+      if (block.length > 300_000) pages++
+      return await threads.pack(block).finally(() => under--)
+    },
+    close: () => threads.close(),
+  }
+  const writer = await openWriter({ ...given, codec })
+  const text = seededBytes(3, 200_000).toString('hex')
+  for (let n = 0; n < 30; n++) await writer.stream({ name: `a${n}`, chunking, facts: { text } }, pieces(Buffer.from(`${n}`)))
+  await writer.finish(NOTHING)
+  await writer.close()
+  expect(pages).toBeGreaterThan(12)
+  expect(most).toBeLessThanOrEqual(codecThreads() * 2 + 1)
 })

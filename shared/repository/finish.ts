@@ -14,6 +14,7 @@ import { knownFile } from './known-file.ts'
 import type { Packer } from './packer.ts'
 import type { Draw, WriterOptions, WriterTotals } from './repository.ts'
 import { type RunState, START, writeRun } from './runs.ts'
+import { usedBlocks } from './used-blocks.ts'
 
 export interface PendingArtifact extends WrittenArtifact<ArtifactDigest | TreeDigest> {
   readonly kind: 'stream' | 'tree'
@@ -44,9 +45,9 @@ export async function finishBackup(finish: Finish): Promise<Facts> {
   const { context, packer } = finish
   // every page of every body has its place, so that rows can name them
   await context.pipeline.placed()
-  const artifactPages = submitArtifacts(finish)
-  const used = usedBlocks(context)
-  const chunkPages = submitChunkPages(context, used)
+  const artifactPages = await submitArtifacts(finish)
+  const used = usedBlocks(context.places, context.references)
+  const chunkPages = await submitChunkPages(context, used)
   context.treePages.flush()
   await context.pipeline.placed()
   await packer.finish()
@@ -75,7 +76,7 @@ async function together<All extends readonly unknown[]>(
   return (await Promise.all(work)) as unknown as All
 }
 
-function submitArtifacts({ artifacts, context }: Finish): Array<{ ref: number; first: string }> {
+async function submitArtifacts({ artifacts, context }: Finish): Promise<Array<{ ref: number; first: string }>> {
   const filler = new PageFiller(PAGE.artifacts, 'page', context.pipeline)
   const firsts: string[] = []
   const byName = artifacts.map((artifact) => ({ artifact, key: Buffer.from(artifact.meta.name) }))
@@ -88,6 +89,8 @@ function submitArtifacts({ artifacts, context }: Finish): Array<{ ref: number; f
     }
     if (filler.makeRoom(row.length)) firsts.push(artifact.meta.name)
     filler.add(row)
+    // pages lie in the memory of blocks, of which there are only so many
+    if (context.pipeline.isBusy) await context.pipeline.room()
   }
   filler.flush()
   return filler.pages.map((ref, n) => ({ ref, first: firsts[n] as string }))
@@ -116,19 +119,7 @@ const places = (context: ArtifactContext, pages: readonly number[]): Array<[numb
     return [pack, block]
   })
 
-/** Blocks of which the contents reference a chunk, in the order of (origin, pack, block). */
-function usedBlocks(context: ArtifactContext): Uint32Array {
-  const used: number[] = []
-  for (let ref = 0; ref < context.places.count; ref++) if (context.places.usedRuns(ref).length > 0) used.push(ref)
-  const order = Uint32Array.from(used)
-  const at = (ref: number) => context.references.locate(ref, 0, 0)
-  return order.sort((a, b) => {
-    const [x, y] = [at(a), at(b)]
-    return x.origin - y.origin || x.pack - y.pack || x.block - y.block
-  })
-}
-
-function submitChunkPages(context: ArtifactContext, used: Uint32Array): number[] {
+async function submitChunkPages(context: ArtifactContext, used: Uint32Array): Promise<number[]> {
   const filler = new PageFiller(PAGE.chunks, 'index', context.pipeline)
   const record = new ByteWriter(32)
   let before: RunState = START
@@ -138,6 +129,7 @@ function submitChunkPages(context: ArtifactContext, used: Uint32Array): number[]
       record.clear()
       before = writeRun(record, context.references.locate(ref, first, count), before)
       filler.add(record)
+      if (context.pipeline.isBusy) await context.pipeline.room()
     }
   }
   filler.flush()

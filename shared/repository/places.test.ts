@@ -26,6 +26,8 @@ test('every chunk of the base and of the backup has a bit of its own', () => {
     Array.from({ length: chunks }, (_, index) => `${ref} ${index}`).filter((_, index) => places.isUsed(ref, index)),
   )
   expect(used.sort()).toEqual([...marked].sort())
+  const holders = new Set(used.map((one) => Number(one.split(' ')[0])))
+  expect(chunksOf.map((_, ref) => places.hasUsed(ref))).toEqual(chunksOf.map((_, ref) => holders.has(ref)))
   expect(chunksOf.map((_, ref) => places.chunksOf(ref))).toEqual(chunksOf)
 })
 

@@ -89,6 +89,15 @@ export class Places {
     return ((this.#bitsOf(ref)[Math.floor(bit / 8)] as number) & (1 << (bit % 8))) !== 0
   }
 
+  /** Whether any chunk of it is. */
+  hasUsed(ref: number): boolean {
+    const bits = this.#bitsOf(ref)
+    const from = this.#bitOf(ref)
+    const to = from + this.chunksOf(ref)
+    for (let bit = from; bit < to; bit++) if (((bits[Math.floor(bit / 8)] as number) & (1 << (bit % 8))) !== 0) return true
+    return false
+  }
+
   /** The used chunks of a block, joined. */
   usedRuns(ref: number): Array<{ first: number; count: number }> {
     const runs: Array<{ first: number; count: number }> = []

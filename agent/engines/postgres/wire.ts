@@ -197,8 +197,8 @@ async function secure(
   if (answer !== 'S') throw refused(answer)
   const servername = isIP(host) ? undefined : host
   // loaded where it is needed
-  const TLS = process.getBuiltinModule('node:tls')
-  const secured = TLS.connect({ socket: plain, servername, ...(tls === 'prefer' ? { rejectUnauthorized: false } : tls) })
+  const { connect: connectTls } = process.getBuiltinModule('node:tls')
+  const secured = connectTls({ socket: plain, servername, ...(tls === 'prefer' ? { rejectUnauthorized: false } : tls) })
   // what fails after another has is no news
   secured.on('error', () => undefined)
   await Promise.race([once(secured, 'secureConnect'), lost])
