@@ -72,10 +72,10 @@ export interface OpenBlock {
 }
 
 /**
- * What is read of a pack's end at first. The directory of a pack that was cut at 64 KiB is a quarter of it; one of small chunks is asked for once more. A restore of a
+ * What is read of a pack's end at first. The directory of a pack that was cut at 64 KiB is half of it; one of small chunks is asked for once more. A restore of a
  * little reads the ends of many packs for it, one at least of each backup that is leaned on.
  */
-const tailOf = (size: number) => Math.min(size, Math.max(16 * KIB, Math.ceil(size / 128)))
+const tailOf = (size: number) => Math.min(size, Math.max(16 * KIB, Math.ceil(size / 256)))
 
 /** Of open blocks. What a backup has stored itself is wanted in the order of its packs, once. */
 const ONCE = 8 * MIB

@@ -134,6 +134,30 @@ describe('chunks', () => {
     }
   })
 
+  test('between ends bytes are read four at a time: one by one are those near an end, and where a lane begins', () => {
+    const bytes = seededBytes(11, 6_000_000)
+    const average = 262_144
+    let one = 0
+    const counted = new Proxy(bytes, {
+      get(target, property) {
+        if (typeof property === 'string' && /^\d+$/.test(property)) one++
+        const value = Reflect.get(target, property, target) as unknown
+        return typeof value === 'function' ? value.bind(target) : value
+      },
+    })
+    const lengths: number[] = []
+    const chunker = createChunker(
+      { kind: 'content-defined', averageBytes: average },
+      gear,
+      (chunk) => void lengths.push(chunk.length),
+    )
+    chunker.push(counted)
+    chunker.end()
+    expect(lengths).toEqual(written(bytes, average, gear))
+    expect(one).toBeGreaterThan(lengths.length)
+    expect(one).toBeLessThan(bytes.length * 0.07)
+  })
+
   test('do not depend on where in memory the bytes lie', () => {
     const bytes = seededBytes(9, 60_000)
     const room = Buffer.from(new ArrayBuffer(bytes.length + 8))

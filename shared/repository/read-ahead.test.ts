@@ -1,6 +1,7 @@
+import { createHash } from 'node:crypto'
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { waitFor } from '../../test/harness/wait.ts'
-import type { TreeOutput } from '../artifacts.ts'
+import type { BackupSink, TreeOutput } from '../artifacts.ts'
 import { HoldfastError } from '../errors.ts'
 import { objectKey } from '../manifest/layout.ts'
 import type { Manifest } from '../manifest/manifest.ts'
@@ -81,6 +82,25 @@ describe('a backup is read ahead of who uses it', () => {
     const packs = fleet.objects.gets.filter(({ length }) => length > 300_000)
     expect(fetched()).toBeLessThan(WHOLE * 1.05)
     expect(packs.length).toBeLessThan(32)
+  })
+
+  test('blocks that are wanted in parts, with newer ones of another pack between them, come in one range with their neighbours', async () => {
+    const whole = dumpLike(7, 24 * MIB)
+    const pages = { kind: 'fixed', bytes: 65_536 } as const
+    const write = (sink: BackupSink) => sink.stream({ name: 'table', chunking: pages }, pieces(whole))
+    const base = await fleet.backup(2, write)
+    // a page in the middle of each block
+    for (let at = MIB / 2; at < whole.length; at += MIB) seededBytes(at, 65_536).copy(whole, at)
+    const reader = await fleet.reader(await fleet.backup(3, write, { base }))
+    onTestFinished(() => reader.close())
+    fleet.objects.gets = []
+    const hash = createHash('sha256')
+    for await (const bytes of reader.openStream('table')) hash.update(bytes)
+    expect(hash.digest()).toEqual(sha256(whole))
+    const stored = base.facts.objects.reduce((sum, { size }) => sum + size, 0)
+    const ofBase = fleet.objects.gets.filter(({ key, length }) => key.includes(base.facts.id) && length > 70_000)
+    expect(ofBase.length).toBeLessThan(8)
+    expect(ofBase.reduce((sum, { length }) => sum + length, 0)).toBeLessThan(stored * 1.05)
   })
 
   test('every file comes back in order, however much of it was read', async () => {

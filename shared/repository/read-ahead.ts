@@ -20,6 +20,8 @@ const SEALED = 8 * MIB
 const IN_PLACE = 8 * MIB
 /** Blocks of which that is known before one is fetched: most of what fits into a range. */
 const NEIGHBOURS = 8
+/** Runs of other packs that may lie between neighbours. After incrementals a block is wanted in parts, with what has changed since between them. */
+const BETWEEN = 16
 /** Blocks that are open or being opened: every thread has one to do, and two are at hand. */
 const OPEN = codecThreads() + 2
 
@@ -273,12 +275,15 @@ export class ReadAhead {
   /** The last block that the following runs want of the same pack without leaving one out. */
   async #lastNeighbour(run: Run, at: number): Promise<number> {
     let last = run.block
+    let others = 0
     // of a copy: the queue moves on while it is waited for what was found
     for (const { record, look } of this.#queue.slice(at + 1, this.#lookedEnd)) {
       if (record.kind !== 'run') continue
       const { origin, pack, block } = record.run
-      if (origin !== run.origin || pack !== run.pack || block < last || block > last + 1) break
-      if (!look || !(await look)) last = block
+      if (origin !== run.origin || pack !== run.pack) {
+        if (++others > BETWEEN) break
+      } else if (block < last || block > last + 1) break
+      else if (!look || !(await look)) last = block
     }
     return last
   }
