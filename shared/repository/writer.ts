@@ -108,7 +108,7 @@ class RepositoryWriter implements BackupWriter {
     })
     const threads = codecThreads()
     this.#codec = options.codec ?? new CodecThreads(threads)
-    this.#pipeline = new BlockPipeline(this.#codec, this.#packer, places, threads * 2 + 1)
+    this.#pipeline = new BlockPipeline(this.#codec, this.#packer, places, threads * 2 + 3)
     this.#draft = new KnownDraft(options.scratch)
     this.#own = options.ownChunks ?? new OwnChunks(OWN_CHUNKS, path.join(options.scratch, 'own'))
     this.#beyond = new EarlierChunks(options.scratch)
