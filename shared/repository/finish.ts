@@ -1,3 +1,4 @@
+import { allEnded } from '../all-ended.ts'
 import type { ArtifactDigest, ArtifactMeta, Chunking, TreeDigest, TreeMeta } from '../artifacts.ts'
 import { HoldfastError } from '../errors.ts'
 import { contentsName, indexName } from '../manifest/layout.ts'
@@ -56,7 +57,7 @@ export async function finishBackup(finish: Finish): Promise<Facts> {
   // in this order: packs have their numbers by what names them first
   const sealed = describeContents(finish, artifactPages)
   const indexed = await describeIndex(finish, chunkPages)
-  const [contents, index, keys] = await together([
+  const [contents, index, keys] = await allEnded([
     finish.put(contentsName(attempt), sealed),
     finish.put(indexName(attempt), indexed),
     finish.storeKeys(),
@@ -66,14 +67,6 @@ export async function finishBackup(finish: Finish): Promise<Facts> {
   context.pipeline.release()
   await writeDraft(finish, used)
   return facts(finish, [keys, ...packsOf(context), contents, index], keys.name)
-}
-
-/** All of them, side by side. Where one fails, none goes on once this has settled. */
-async function together<All extends readonly unknown[]>(
-  work: readonly [...{ [Key in keyof All]: Promise<All[Key]> }],
-): Promise<All> {
-  await Promise.allSettled(work)
-  return (await Promise.all(work)) as unknown as All
 }
 
 async function submitArtifacts({ artifacts, context }: Finish): Promise<Array<{ ref: number; first: string }>> {

@@ -2,12 +2,11 @@ import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
 import { PassThrough, type Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import type { BackupSink } from '../../../shared/artifacts.ts'
 import type { Finding } from '../../../shared/results.ts'
 import type { Arg, RunningTool } from '../../process/tools.ts'
 import type { Run } from '../engine.ts'
-import { artifact } from './artifacts.ts'
 import { fromTool } from './errors.ts'
+import type { Session } from './session.ts'
 import type { PostgresTools } from './tools.ts'
 
 interface ArchiveContext {
@@ -20,14 +19,9 @@ interface ArchiveContext {
 /** Longer, and the caller lets go of its own locks (hold.ts says why). */
 const LOCK_WAIT_MS = 20_000
 
-/** The definitions, before the rows or after them (indexes, constraints, triggers, materialised views), as a file. */
-export async function dumpDefinitions(
-  section: 'pre-data' | 'post-data',
-  file: string,
-  context: ArchiveContext,
-  run: Run,
-): Promise<void> {
-  const running = start([`--section=${section}`], context, run)
+/** The definitions, those before the rows and those after them (indexes, constraints, triggers, materialised views), as a file. */
+export async function dumpDefinitions(file: string, context: ArchiveContext, run: Run): Promise<void> {
+  const running = start(['--section=pre-data', '--section=post-data'], context, run)
   await pipeline(outputOf(running), createWriteStream(file, { mode: 0o600 }))
 }
 
@@ -40,7 +34,7 @@ export interface LargeObjectsDump {
 
 /**
  * Large objects alone. `--section=data` without any table has nothing else: it drops sequence values silently, so those are
- * read by themselves (sequences.ts). Up to 16 the objects are made by the pre-data archive, from 17 on by this one.
+ * read by themselves (sequences.ts). Up to 16 the objects are made by the definitions, from 17 on by this one.
  */
 export async function startLargeObjects(context: ArchiveContext, run: Run): Promise<LargeObjectsDump> {
   const running = start(['--section=data', '--exclude-table-data=*.*'], context, run)
@@ -68,30 +62,36 @@ function start(options: readonly string[], context: ArchiveContext, run: Run): R
   return run.tools.start(context.tools.dump, args, { signal: run.signal, env: context.env, mapError: fromTool })
 }
 
+/** Small, and read as a whole: a failure must leave no torn artifact. Null where the server gives nothing; then, or without the passwords, with a finding. */
+export interface Globals {
+  readonly sql: Buffer | null
+  readonly finding: Finding | null
+}
+
 /**
  * Roles and tablespaces of the whole server, as SQL. Managed servers hide the passwords even from their administrators;
- * a server that gives nothing at all is no reason to have no backup: what is missing is a finding.
+ * a server that gives nothing at all is no reason to have no backup. Throws when the run was aborted.
  */
-export async function backUpGlobals(
-  withPasswords: boolean,
+export async function readGlobals(
+  session: Session,
   context: { tools: PostgresTools; env: Readonly<Record<string, string>>; maintenance: string },
-  sink: BackupSink,
   run: Run,
-): Promise<void> {
-  // small, and asked for as a whole first: a failure must leave no torn artifact
+): Promise<Globals> {
+  const withPasswords = await seesPasswords(session)
   const args: Arg[] = ['--globals-only', '--no-password', ...(withPasswords ? [] : ['--no-role-passwords'])]
   const env = { ...context.env, PGDATABASE: context.maintenance }
-  let globals: Buffer
   try {
-    const result = await run.tools.run(context.tools.dumpall, args, { signal: run.signal, env, mapError: fromTool })
-    globals = result.stdout
+    const { stdout } = await run.tools.run(context.tools.dumpall, args, { signal: run.signal, env, mapError: fromTool })
+    return { sql: stdout, finding: withPasswords ? null : PASSWORDS_MISSING }
   } catch (error) {
     run.signal.throwIfAborted()
-    run.finding(globalsMissing(error))
-    return
+    return { sql: null, finding: globalsMissing(error) }
   }
-  if (!withPasswords) run.finding(PASSWORDS_MISSING)
-  await sink.stream(artifact('globals'), single(globals))
+}
+
+async function seesPasswords(session: Session): Promise<boolean> {
+  const [row] = await session.rows<{ sees: boolean }>(`select has_table_privilege('pg_authid', 'select') as sees`)
+  return row?.sees ?? false
 }
 
 const PASSWORDS_MISSING: Finding = {

@@ -7,7 +7,7 @@ import { artifact, readLayout } from './artifacts.ts'
 function backupWith(database: string) {
   const bytes = Buffer.from(database)
   const streams: MemoryBackup['streams'] = new Map(
-    (['database', 'pre-data', 'post-data'] as const).map((kind) => [kind, { meta: artifact(kind), bytes }]),
+    (['database', 'definitions'] as const).map((kind) => [kind, { meta: artifact(kind), bytes }]),
   )
   return memorySource({ streams, trees: new Map() }, { counts: {}, facts: {} })
 }

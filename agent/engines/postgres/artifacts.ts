@@ -10,8 +10,7 @@ import { readJson } from '../../../shared/json.ts'
 export const KINDS = [
   'database',
   'globals',
-  'pre-data',
-  'post-data',
+  'definitions',
   'rows',
   'sequences',
   'large-objects',
@@ -106,7 +105,7 @@ export async function readLayout(source: BackupSource): Promise<Layout> {
     bytes += info.bytes
     if (kind === 'rows') rows.push(rowsArtifact(info))
   }
-  for (const needed of ['database', 'pre-data', 'post-data'] as const) {
+  for (const needed of ['database', 'definitions'] as const) {
     if (!kinds.has(needed)) throw invalid(`has no artifact ${needed}`)
   }
   const parsed = readJson(await collect(source.openStream('database'), 16 * 1024 * 1024), databaseSchema)

@@ -2,7 +2,7 @@ import type { BackupSink } from '../../../shared/artifacts.ts'
 import type { Finding, Fingerprint } from '../../../shared/results.ts'
 import type { BackupPlan, Run } from '../engine.ts'
 import { addressOf } from './address.ts'
-import { backUpGlobals, single } from './archives.ts'
+import { single } from './archives.ts'
 import { artifact } from './artifacts.ts'
 import type { PostgresConfig } from './config.ts'
 import { fingerprintOf } from './count.ts'
@@ -31,7 +31,7 @@ export async function backup(plan: BackupPlan<PostgresConfig>, sink: BackupSink,
     run.progress({ phase: 'snapshot' })
     const include = plan.parts.length > 0 ? plan.parts : config.include
     const whole = include.length === 0
-    const hold = await takeHold({ session, server, tools, env, whole }, run)
+    const hold = await takeHold({ session, server, tools, env, maintenance: config.maintenance_database, whole }, run)
     try {
       const chosen = chooseTables(hold.snapshot.tables, include, config.exclude).filter((table) => table.holdsRows)
       // before the first byte: a full chooses the unit of its chunks by it
@@ -45,11 +45,11 @@ export async function backup(plan: BackupPlan<PostgresConfig>, sink: BackupSink,
       })
       await sink.stream(artifact('database'), single(Buffer.from(JSON.stringify(facts))))
       run.progress({ phase: 'definitions' })
-      await sink.stream(artifact('pre-data'), hold.definitions('pre-data'))
-      await sink.stream(artifact('post-data'), hold.definitions('post-data'))
+      await sink.stream(artifact('definitions'), hold.definitions())
       await backUpDependencies(session, sink)
       await sink.stream(artifact('sequences'), jsonLines(hold.sequences))
-      await backUpGlobals(await seesPasswords(session), { tools, env, maintenance: config.maintenance_database }, sink, run)
+      if (hold.globals.finding) run.finding(hold.globals.finding)
+      if (hold.globals.sql) await sink.stream(artifact('globals'), single(hold.globals.sql))
       const context = { config, snapshot: hold.snapshot, sessions, session, encoding: facts.encoding }
       const rows = await backUpRows(chosen, context, sink, run)
       run.progress({ phase: 'large objects' })
@@ -65,11 +65,6 @@ export async function backup(plan: BackupPlan<PostgresConfig>, sink: BackupSink,
 
 async function* jsonLines(values: readonly unknown[]): AsyncGenerator<Buffer> {
   for (const value of values) yield Buffer.from(`${JSON.stringify(value)}\n`)
-}
-
-async function seesPasswords(session: Session): Promise<boolean> {
-  const [row] = await session.rows<{ sees: boolean }>(`select has_table_privilege('pg_authid', 'select') as sees`)
-  return row?.sees ?? false
 }
 
 /** What pg_dump leaves out too, said aloud. */

@@ -17,6 +17,9 @@ import type { PostgresTools } from './tools.ts'
  */
 const CONNECT = '--dbname=connect_timeout=30'
 
+/** Before the rows, and after them. */
+export type Section = 'pre-data' | 'post-data'
+
 export interface RestoreContext {
   readonly tools: PostgresTools
   readonly env: Readonly<Record<string, string>>
@@ -31,25 +34,28 @@ export interface RestoreContext {
   readonly parallel: number
 }
 
-/**
- * Restores the definitions before or after the rows. The archive becomes a file for a while: it is small, and pg_restore
- * takes neither a list nor several jobs from a pipe.
- */
+/** The archive of the definitions as a file of the job: it is small, and pg_restore takes neither a list nor several jobs from a pipe. */
+export async function fetchDefinitions(source: BackupSource, run: Run): Promise<string> {
+  const file = path.join(run.scratch, 'definitions.archive')
+  await pipeline(source.openStream('definitions'), createWriteStream(file, { mode: 0o600 }), { signal: run.signal })
+  return file
+}
+
+/** Restores the definitions before or after the rows from their archive. `dropped`: foreign keys that were left out. */
 export async function restoreDefinitions(
-  section: 'pre-data' | 'post-data',
+  section: Section,
+  file: string,
   context: RestoreContext,
-  source: BackupSource,
   run: Run,
 ): Promise<{ dropped: number }> {
-  const file = path.join(run.scratch, `${section}.archive`)
-  await pipeline(source.openStream(section), createWriteStream(file, { mode: 0o600 }), { signal: run.signal })
-  const list = `${file}.list`
-  const { kept, dropped } = await chooseList(file, context, run)
+  const list = `${file}.${section}`
+  const { kept, dropped } = await chooseList(section, file, context, run)
   await writeFile(list, kept.map((dumpId) => `${dumpId};\n`).join(''), { mode: 0o600 })
   const jobs = section === 'post-data' ? [`--jobs=${context.parallel}`] : []
   const args: Arg[] = [
     ...COMMON,
     ...jobs,
+    `--section=${section}`,
     ...(context.owners ? [] : ['--no-owner', '--no-privileges']),
     ...(context.tablespaces ? [] : ['--no-tablespaces']),
     `--use-list=${list}`,
@@ -70,8 +76,8 @@ export async function restoreLargeObjects(context: RestoreContext, source: Backu
   await running.done
 }
 
-async function chooseList(file: string, context: RestoreContext, run: Run): Promise<ChosenEntries> {
-  const { stdout } = await run.tools.run(context.tools.restore, ['--list', { value: file }], {
+async function chooseList(section: Section, file: string, context: RestoreContext, run: Run): Promise<ChosenEntries> {
+  const { stdout } = await run.tools.run(context.tools.restore, ['--list', `--section=${section}`, { value: file }], {
     signal: run.signal,
     env: context.env,
     mapError: fromTool,

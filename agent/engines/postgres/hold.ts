@@ -1,8 +1,9 @@
 import { createReadStream } from 'node:fs'
 import path from 'node:path'
+import { allEnded } from '../../../shared/all-ended.ts'
 import { isHoldfastError } from '../../../shared/errors.ts'
 import type { Run } from '../engine.ts'
-import { dumpDefinitions, type LargeObjectsDump, startLargeObjects } from './archives.ts'
+import { dumpDefinitions, type Globals, type LargeObjectsDump, readGlobals, startLargeObjects } from './archives.ts'
 import { countLargeObjects } from './count.ts'
 import { readSequences, type SequenceState } from './sequences.ts'
 import type { Server } from './server.ts'
@@ -16,8 +17,10 @@ export interface Hold {
   readonly sequences: readonly SequenceState[]
   readonly largeObjects: number
   readonly largeObjectsDump: LargeObjectsDump | null
-  /** The archive of a section, from the job's own folder. */
-  definitions(section: 'pre-data' | 'post-data'): AsyncIterable<Buffer>
+  /** Not of the snapshot, which is of one database: as they are a moment later. */
+  readonly globals: Globals
+  /** The archive, from the job's own folder. */
+  definitions(): AsyncIterable<Buffer>
 }
 
 export interface HoldContext {
@@ -25,6 +28,8 @@ export interface HoldContext {
   readonly server: Server
   readonly tools: PostgresTools
   readonly env: Readonly<Record<string, string>>
+  /** The server's database for administration. */
+  readonly maintenance: string
   /** Whether large objects are wanted. */
   readonly whole: boolean
 }
@@ -51,16 +56,11 @@ export async function takeHold(context: HoldContext, run: Run): Promise<Hold> {
   }
 }
 
-async function tryHold({ session, server, tools, env, whole }: HoldContext, run: Run): Promise<Hold> {
+async function tryHold({ session, server, tools, env, maintenance, whole }: HoldContext, run: Run): Promise<Hold> {
   const snapshot = await takeSnapshot(session)
   const archive = { tools, major: server.major, snapshotId: snapshot.id, env }
-  const file = (section: string) => path.join(run.scratch, `${section}.archive`)
-  const dumps = await Promise.allSettled([
-    dumpDefinitions('pre-data', file('pre-data'), archive, run),
-    dumpDefinitions('post-data', file('post-data'), archive, run),
-  ])
-  const failed = dumps.find((dump) => dump.status === 'rejected')
-  if (failed) throw failed.reason
+  const file = path.join(run.scratch, 'definitions.archive')
+  const [globals] = await allEnded([readGlobals(session, { tools, env, maintenance }, run), dumpDefinitions(file, archive, run)])
   const sequences: SequenceState[] = []
   for await (const state of readSequences(session)) sequences.push(state)
   const largeObjects = whole ? await countLargeObjects(session) : 0
@@ -68,7 +68,8 @@ async function tryHold({ session, server, tools, env, whole }: HoldContext, run:
     snapshot,
     sequences,
     largeObjects,
+    globals,
     largeObjectsDump: largeObjects > 0 ? await startLargeObjects(archive, run) : null,
-    definitions: (section) => createReadStream(file(section)),
+    definitions: () => createReadStream(file),
   }
 }

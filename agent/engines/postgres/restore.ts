@@ -18,7 +18,7 @@ import {
   requireDatabaseName,
   SANDBOX,
 } from './databases.ts'
-import { type RestoreContext, restoreDefinitions, restoreLargeObjects } from './definitions.ts'
+import { fetchDefinitions, type RestoreContext, restoreDefinitions, restoreLargeObjects } from './definitions.ts'
 import { linesOf } from './lines.ts'
 import { applyProperties } from './properties.ts'
 import { dropRoles, listOf, prepareRoles } from './roles.ts'
@@ -155,14 +155,15 @@ async function fill(into: Address, what: Filling, source: BackupSource, sessions
   const session = await sessions.open(into.database)
   if (!layout.database.has_public) await session.run('drop schema if exists public')
   run.progress({ phase: 'definitions' })
-  await restoreDefinitions('pre-data', context, source, run)
+  const definitions = await fetchDefinitions(source, run)
+  await restoreDefinitions('pre-data', definitions, context, run)
   const counts = await restoreRows(chosen.rows, { tools, env, parallel: config.parallel }, source, run)
   compareRows(counts, chosen.rows, source)
   run.progress({ phase: 'sequences and large objects' })
   if (layout.kinds.has('large-objects') && chosen.closure === null) await restoreLargeObjects(context, source, run)
   if (layout.kinds.has('sequences')) await restoreSequences(session, chosen.closure, source)
   run.progress({ phase: 'indexes and constraints' })
-  const { dropped } = await restoreDefinitions('post-data', context, source, run)
+  const { dropped } = await restoreDefinitions('post-data', definitions, context, run)
   if (dropped > 0) run.finding(constraintsLeftOut(dropped))
   // its own session would keep the database from being renamed
   await session.close()
