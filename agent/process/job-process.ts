@@ -25,10 +25,14 @@ export interface JobEnvironment {
 }
 
 /**
- * Young objects of a job are few and small, and bytes lie outside of V8's heap: room for more would only be memory that is held. With most other flags of V8 a start takes longer
- * (shared/v8-flags.mjs).
+ * Young objects of a job are few and small, and bytes lie outside of V8's heap: room for more would only be memory that is held. One thread compiles and collects beside the main one: the
+ * four of Node's default, with so little to do, take a twentieth of a short job's time from it. With most flags of V8's own a start takes longer (shared/v8-flags.mjs).
  */
-export const JOB_FLAGS: readonly string[] = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=2']
+export const JOB_FLAGS: readonly string[] = [
+  '--disable-warning=ExperimentalWarning',
+  '--max-semi-space-size=2',
+  '--v8-pool-size=1',
+]
 
 /** Node takes the types out. */
 const SOURCE = fileURLToPath(new URL('../jobs/child.ts', import.meta.url))
