@@ -7,6 +7,7 @@ import { compress, decode, openPacked, packChecked } from './packing.mjs'
 /** Niceness: who has five more gets a third of the other's time where both want all of it. */
 const BELOW_MAIN = 5
 const LOWEST = 19
+const FORBIDDEN = new Set(['EPERM', 'EACCES', 'ENOSYS'])
 
 const fitting = new FittingCompressor()
 /** What is given its settings leaves no trace in what is remembered of other data. */
@@ -46,12 +47,16 @@ function opened({ id, memory, codec, ends }) {
 
 /**
  * Lets the process's main thread go first, which reads, names and sends: where all had one priority it waited behind the threads that it feeds, they soon had nothing to do, and a processor
- * was idle for a tenth of a backup. Linux alone has a priority for each thread (setpriority(2)).
+ * was idle for a tenth of a backup. Linux alone has a priority for each thread (setpriority(2)); where the host forbids the call (seccomp(2)), all is done as it is.
  */
 function standBack() {
   if (process.platform !== 'linux') return
-  const wanted = Math.min(LOWEST, getPriority(process.pid) + BELOW_MAIN)
-  if (wanted > getPriority()) setPriority(wanted)
+  try {
+    const wanted = Math.min(LOWEST, getPriority(process.pid) + BELOW_MAIN)
+    if (wanted > getPriority()) setPriority(wanted)
+  } catch (error) {
+    if (!FORBIDDEN.has(error.info?.code)) throw error
+  }
 }
 
 function copyOf(bytes) {

@@ -74,3 +74,17 @@ test.skipIf(process.platform !== 'linux')(
     }
   },
 )
+
+test('a thread of a host that forbids priorities works all the same', async () => {
+  const program = `
+    const os = require('node:os')
+    os.setPriority = () => { throw Object.assign(new Error('forbidden'), { info: { code: 'EPERM' } }) }
+    require('node:module').syncBuiltinESMExports()
+    ${PROGRAM}`
+  const worker = new Worker(program, { eval: true, env: {} })
+  try {
+    expect(await work(worker, 257)).toHaveLength(258)
+  } finally {
+    await worker.terminate()
+  }
+})
